@@ -1,0 +1,47 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import type { ByteSource } from '../../io/bytes.ts'
+
+export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
+
+/** A request as handlers see it; `Context` is what the face's gate (authentication) found out about the caller. */
+export interface ApiRequest<Context> {
+  readonly method: string
+  /** Path below the face's prefix, still encoded. */
+  readonly path: string
+  /** Decoded path parameters. */
+  readonly params: Readonly<Record<string, string>>
+  /** Pairs in order, decoded. */
+  readonly query: readonly (readonly [name: string, value: string])[]
+  readonly headers: IncomingHttpHeaders
+  /** `http://host` as the client sees it, with the script name of a proxy and no slash at the end. */
+  readonly baseUrl: string
+  readonly context: Context
+  readonly signal: AbortSignal
+  /** Whether a body was announced: Content-Length above 0, or chunked. */
+  readonly hasBody: boolean
+  /** The bytes of the body as they come. Asking for them answers `Expect: 100-continue`. */
+  body(): ByteSource
+  /** The whole body as JSON. Throws `invalid` when it is not JSON, `too-large` above the limit. */
+  json(): Promise<unknown>
+}
+
+export interface ApiResponse {
+  readonly status: number
+  readonly headers?: Readonly<Record<string, string>>
+  /** Rendered as `application/json`. */
+  readonly json?: unknown
+  readonly text?: string
+  /** Sent as it comes; `headers` must say Content-Type and Content-Length. */
+  readonly data?: ByteSource
+}
+
+export interface Route<Context> {
+  readonly method: Method
+  /** `/images/:image_id/file`; parameters take one segment each. */
+  readonly path: string
+  /** `data` routes move image data and may be served by a process of their own. */
+  readonly plane?: 'control' | 'data'
+  /** An unexpected body is answered with 400 instead of being ignored. */
+  readonly rejectsBody?: boolean
+  readonly handle: (request: ApiRequest<Context>) => Promise<ApiResponse>
+}

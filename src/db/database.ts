@@ -1,0 +1,180 @@
+import type { AttemptId, ImageId, LocationUri, ProjectId, StoreId, WorkerId } from '../domain/ids.ts'
+import type { Image, ImageStatus, Location, Member, MemberStatus, Visibility } from '../domain/image.ts'
+
+/** Who is looking. Rows outside the scope do not exist as far as the caller can tell. */
+export type Scope =
+  | { readonly admin: true; readonly project: ProjectId | undefined }
+  | { readonly admin: false; readonly project: ProjectId | undefined }
+
+/** A new image is `queued`, has no data, and is created now. */
+export type NewImage = Omit<
+  Image,
+  | 'createdAt'
+  | 'updatedAt'
+  | 'status'
+  | 'size'
+  | 'virtualSize'
+  | 'checksum'
+  | 'osHashAlgo'
+  | 'osHashValue'
+  | 'locations'
+>
+
+/** What to change; what is absent stays. `updatedAt` always becomes now. */
+export interface ImageChange
+  extends Partial<Omit<Image, 'id' | 'createdAt' | 'updatedAt' | 'tags' | 'properties' | 'locations'>> {
+  /** The whole new set. */
+  readonly tags?: readonly string[]
+  readonly setProperties?: ReadonlyMap<string, string | null>
+  readonly unsetProperties?: readonly string[]
+  readonly addLocations?: readonly Location[]
+}
+
+export type Comparison = 'gt' | 'gte' | 'eq' | 'neq' | 'lt' | 'lte'
+export const SORT_KEYS = [
+  'name',
+  'status',
+  'container_format',
+  'disk_format',
+  'size',
+  'id',
+  'created_at',
+  'updated_at',
+] as const
+export type SortKey = (typeof SORT_KEYS)[number]
+
+/** Columns that a list can be narrowed by with equality, and those which also take `in:`. */
+export type ExactColumn =
+  | 'name'
+  | 'status'
+  | 'id'
+  | 'container_format'
+  | 'disk_format'
+  | 'owner'
+  | 'checksum'
+  | 'os_hash_algo'
+  | 'os_hash_value'
+  | 'size'
+  | 'virtual_size'
+  | 'min_ram'
+  | 'min_disk'
+  | 'protected'
+export type RangeColumn = 'size' | 'virtual_size' | 'min_ram' | 'min_disk'
+
+export type ImageFilter =
+  /** The column has one of the values (strings, numbers or booleans as the column demands). */
+  | { readonly by: 'column'; readonly column: ExactColumn; readonly values: readonly (string | number | boolean)[] }
+  /** Bounds are inclusive. */
+  | { readonly by: 'range'; readonly column: RangeColumn; readonly min?: number; readonly max?: number }
+  | {
+      readonly by: 'time'
+      readonly column: 'created_at' | 'updated_at'
+      readonly comparison: Comparison
+      readonly value: Date
+    }
+  | { readonly by: 'tag'; readonly tag: string }
+  | { readonly by: 'property'; readonly name: string; readonly value: string }
+
+export interface ImageQuery {
+  /** All must hold. */
+  readonly filters: readonly ImageFilter[]
+  /**
+   * undefined: own, public and accepted shared images (for an admin: all but foreign community ones);
+   * `all`: community images too; else only that visibility.
+   */
+  readonly visibility: Visibility | 'all' | undefined
+  /** Which memberships make a shared image part of the list. */
+  readonly memberStatus: MemberStatus | 'all'
+  readonly hidden: boolean
+  /** `created_at` and `id` are appended as tie breakers. NULL sorts as '' or 0. */
+  readonly sort: readonly { readonly key: SortKey; readonly descending: boolean }[]
+  /** The page begins behind this image. Throws `not-found` if there is none, `forbidden` if it is invisible. */
+  readonly marker: ImageId | undefined
+  readonly limit: number
+}
+
+/**
+ * Every method is one atomic unit whose arguments and result are plain data, so that a registry can serve it over
+ * RPC. Unknown or invisible images are `not-found`; deleted ones too.
+ */
+export interface ImageRepository {
+  /** Throws `conflict` if the id is taken, even by a deleted image. */
+  insert(image: NewImage): Promise<Image>
+  get(id: ImageId, scope: Scope): Promise<Image>
+  list(query: ImageQuery, scope: Scope): Promise<readonly Image[]>
+  /** Compare-and-set: throws `conflict` unless the current status is one of `from`. */
+  update(id: ImageId, change: ImageChange, from: readonly ImageStatus[]): Promise<Image>
+  /** Adds a tag; adding one that is there is no error. Throws `too-large` if there would be more than `limit` (-1: no limit). */
+  addTag(id: ImageId, tag: string, limit: number): Promise<void>
+  /** Throws `not-found` also when the tag is not there. */
+  removeTag(id: ImageId, tag: string): Promise<void>
+  /**
+   * Marks the image and everything of it as deleted; its locations become `pending_delete` until `dropLocation`.
+   * Returns the image as it was. Throws `conflict` unless the current status is one of `from`.
+   */
+  remove(id: ImageId, from: readonly ImageStatus[]): Promise<Image>
+  /** The data at `uri` is gone: the location row of the deleted image becomes `deleted`. */
+  dropLocation(id: ImageId, uri: LocationUri): Promise<void>
+  /** Locations of deleted images whose data may still exist, at most `limit`. */
+  undropped(limit: number): Promise<readonly { readonly id: ImageId; readonly location: Location }[]>
+
+  /**
+   * Begins to write data: status `queued` becomes `saving`, and the claim is remembered so that a crash can be
+   * undone. Throws `conflict` unless the image is `queued`.
+   */
+  claim(claim: Claim): Promise<Image>
+  /**
+   * Ends a claim, in success or failure: applies `change` and forgets the claim.
+   * Throws `conflict` if the claim is not held any more (its worker was taken for dead), `not-found` if the image
+   * was deleted meanwhile; the claim is forgotten in that case too.
+   */
+  settle(claim: Claim, change: ImageChange & { readonly status: ImageStatus }): Promise<Image>
+}
+
+export interface MemberRepository {
+  /** Status `pending`. Throws `conflict` if it is one already, `too-large` if there would be more than `limit` (-1: no limit). */
+  add(image: ImageId, member: ProjectId, limit: number): Promise<Member>
+  /** In order of creation. */
+  list(image: ImageId): Promise<readonly Member[]>
+  /** Throws `not-found`. */
+  get(image: ImageId, member: ProjectId): Promise<Member>
+  setStatus(image: ImageId, member: ProjectId, status: MemberStatus): Promise<Member>
+  remove(image: ImageId, member: ProjectId): Promise<void>
+}
+
+/** A running process that may hold claims. */
+export interface Worker {
+  readonly id: WorkerId
+  /** Names the machine since its boot (and the process namespace), so that a neighbour can look whether `pid` lives. */
+  readonly node: string
+  readonly pid: number
+  /** Start time of the process in clock ticks since boot (/proc/PID/stat, field 22): a pid may be used again. */
+  readonly startedAt: number
+}
+
+/** Image data being written: which worker, into which store. */
+export interface Claim {
+  readonly attempt: AttemptId
+  readonly imageId: ImageId
+  readonly worker: WorkerId
+  readonly store: StoreId
+}
+
+/** Leases by the clock of the database, so that nodes need not agree on the time. */
+export interface WorkerRepository {
+  /** Announces `worker`, or renews its lease, for `ttlMs` from now. */
+  renew(worker: Worker, ttlMs: number): Promise<void>
+  list(): Promise<readonly { readonly worker: Worker; readonly expired: boolean }[]>
+  claims(worker: WorkerId): Promise<readonly Claim[]>
+  /** Gives a dead worker's claim to `by`, once; false if it was settled or taken meanwhile. */
+  takeOver(claim: Claim, by: WorkerId): Promise<boolean>
+  /** Forgets a worker without claims; one that still has some stays. */
+  remove(worker: WorkerId): Promise<void>
+}
+
+export interface Database {
+  readonly images: ImageRepository
+  readonly members: MemberRepository
+  readonly workers: WorkerRepository
+  close(): Promise<void>
+}

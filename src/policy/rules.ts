@@ -1,0 +1,2 @@
+export const RULES = {} as const
+export type RuleName = string
