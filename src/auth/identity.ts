@@ -27,12 +27,20 @@ export interface Identity {
   readonly token: string | undefined
 }
 
+/** The request, for credentials that are good for some requests only. */
+export interface Call {
+  readonly method: string
+  /** Without the query. */
+  readonly path: string
+}
+
 export interface IdentityProvider {
   /** Value of WWW-Authenticate on a 401. */
   readonly challenge: string | undefined
   /**
    * Throws `unauthenticated` on missing or bad credentials, `unavailable` when the identity service does not answer.
+   * Credentials that are restricted to certain requests are bad unless `call` is one of them.
    */
-  authenticate(headers: IncomingHttpHeaders, signal: AbortSignal): Promise<Identity>
+  authenticate(headers: IncomingHttpHeaders, signal: AbortSignal, call?: Call): Promise<Identity>
   close(): Promise<void>
 }

@@ -1,4 +1,5 @@
 import type { OptionGroup, Values } from '../config/options.ts'
+import { ServiceError } from '../domain/errors.ts'
 import type { AttemptId, ImageId, LocationUri } from '../domain/ids.ts'
 import type { ByteSource } from '../io/bytes.ts'
 
@@ -16,7 +17,7 @@ export interface CallOptions {
 export interface ReadOptions extends CallOptions {
   /** Bytes; 0 when absent. */
   readonly offset?: number
-  /** Bytes; to the end when absent. */
+  /** Bytes; to the end when absent. What lies past the end is not delivered, and no error. */
   readonly length?: number
 }
 export interface WriteOptions extends CallOptions {
@@ -43,7 +44,10 @@ export interface StoreDriver {
    * written, `invalid` if the body has more or fewer bytes than `options.size`; the body's own error otherwise.
    */
   write(id: ImageId, body: ByteSource, options: WriteOptions): Promise<Written>
-  /** Throws `not-found` before resolving, so that the HTTP status is still open. */
+  /**
+   * Throws `not-found` before resolving, so that the HTTP status is still open; `invalid`, like all methods that take
+   * one, for a location that no store of this type can have written.
+   */
   read(uri: LocationUri, options: ReadOptions): Promise<ByteSource>
   /** Throws `not-found`. */
   stat(uri: LocationUri, options: CallOptions): Promise<{ readonly size: number }>
@@ -73,3 +77,48 @@ export interface StoreType<Group extends OptionGroup = OptionGroup> {
 
 /** Gives `open` its argument's type from `options`. */
 export const defineStore = <const Group extends OptionGroup>(store: StoreType<Group>): StoreType<Group> => store
+
+/**
+ * Adds what every driver owes to every method: a call with an aborted signal rejects at once with its reason, a call to
+ * a closed driver with `unavailable`; what is being read or written when the driver closes ends like an aborted one.
+ */
+export function guarded(driver: StoreDriver): StoreDriver {
+  const closing = new AbortController()
+  const admit = (signal: AbortSignal) => {
+    closing.signal.throwIfAborted()
+    signal.throwIfAborted()
+  }
+  const during = <Options extends CallOptions>(options: Options): Options => {
+    admit(options.signal)
+    return { ...options, signal: AbortSignal.any([options.signal, closing.signal]) }
+  }
+  const { freeBytes } = driver
+  return {
+    ...driver,
+    write: async (id, body, options) => driver.write(id, body, during(options)),
+    read: async (uri, options) => driver.read(uri, during(options)),
+    stat: async (uri, options) => {
+      admit(options.signal)
+      return driver.stat(uri, options)
+    },
+    delete: async (uri, options) => {
+      admit(options.signal)
+      await driver.delete(uri, options)
+    },
+    sweep: async (id, attempt, options) => {
+      admit(options.signal)
+      await driver.sweep(id, attempt, options)
+    },
+    ...(freeBytes && {
+      freeBytes: async (options: CallOptions) => {
+        admit(options.signal)
+        return freeBytes(options)
+      },
+    }),
+    close: async () => {
+      if (closing.signal.aborted) return
+      closing.abort(new ServiceError('unavailable', 'The store is closed'))
+      await driver.close()
+    },
+  }
+}

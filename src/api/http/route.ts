@@ -17,6 +17,8 @@ export interface ApiRequest<Context> {
   readonly baseUrl: string
   readonly context: Context
   readonly signal: AbortSignal
+  /** Of the client, as far as the server trusts what proxies say about it; what failed logins are counted by. */
+  readonly remoteAddress?: string | undefined
   /** Whether a body was announced: Content-Length above 0, or chunked. */
   readonly hasBody: boolean
   /** The bytes of the body as they come. Asking for them answers `Expect: 100-continue`. */

@@ -1,0 +1,46 @@
+import type { Core, RequestContext } from '../../core/core.ts'
+import { found } from '../http/errors.ts'
+import type { Route } from '../http/route.ts'
+import { refusal } from '../http/server.ts'
+import { infoRoutes, type StoreInfo, schemaRoutes } from './discovery.ts'
+import { imageDataRoutes } from './image-data.ts'
+import { imageRoutes } from './images.ts'
+import { memberRoutes } from './members.ts'
+import { buildSchemas, type SchemaOptions } from './schemas.ts'
+import { validator } from './validation.ts'
+import type { ViewOptions } from './views.ts'
+
+export interface V2Options {
+  readonly schema: SchemaOptions
+  readonly view: Omit<ViewOptions, 'declared'>
+  readonly importMethods: readonly string[]
+  /** Undefined without `enabled_backends`. */
+  readonly stores: readonly StoreInfo[] | undefined
+}
+
+/** The v2 route table. */
+export function v2Routes(core: Core, options: V2Options): readonly Route<RequestContext>[] {
+  const schemas = buildSchemas(options.schema)
+  const { importMethods, stores } = options
+  return [
+    ...schemaRoutes(schemas),
+    ...imageRoutes(core, {
+      validateImage: validator('image', schemas.image),
+      view: { ...options.view, declared: new Set(Object.keys(options.schema.custom.properties)) },
+      createHeaders: {
+        ...(importMethods.length > 0 ? { 'openstack-image-import-methods': importMethods.join(',') } : {}),
+        ...(stores === undefined ? {} : { 'openstack-image-store-ids': stores.map(({ id }) => id).join(',') }),
+      },
+    }),
+    ...imageDataRoutes(core),
+    ...memberRoutes(core),
+    ...infoRoutes(importMethods, stores),
+    {
+      method: 'GET',
+      path: '',
+      handle: async (request) => {
+        throw refusal(found(`${request.baseUrl}/v2/`))
+      },
+    },
+  ]
+}

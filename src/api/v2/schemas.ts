@@ -1,0 +1,162 @@
+// The JSON schemas that are served at /v2/schemas and validate what clients send.
+
+const UUID_PATTERN = '^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$'
+
+export type JsonSchema = Readonly<Record<string, unknown>>
+
+/** What an operator adds to images in schema-image.json. */
+export interface CustomProperties {
+  readonly properties: Readonly<Record<string, JsonSchema>>
+  readonly required?: readonly string[]
+}
+
+export interface SchemaOptions {
+  readonly diskFormats: readonly string[]
+  readonly containerFormats: readonly string[]
+  readonly custom: CustomProperties
+}
+
+export interface Schemas {
+  readonly image: JsonSchema
+  readonly images: JsonSchema
+  readonly member: JsonSchema
+  readonly members: JsonSchema
+}
+
+const nullable = (maxLength: number, description: string) => ({ type: ['null', 'string'], description, maxLength })
+const readOnly = <T extends object>(schema: T) => ({ ...schema, readOnly: true })
+
+const imageProperties = ({ diskFormats, containerFormats }: SchemaOptions) => ({
+  id: { type: 'string', description: 'An identifier for the image', pattern: UUID_PATTERN },
+  name: nullable(255, 'Descriptive name for the image'),
+  status: readOnly({
+    type: 'string',
+    description: 'Status of the image',
+    enum: [
+      'queued',
+      'saving',
+      'active',
+      'killed',
+      'deleted',
+      'uploading',
+      'importing',
+      'pending_delete',
+      'deactivated',
+    ],
+  }),
+  visibility: {
+    type: 'string',
+    description: 'Scope of image accessibility',
+    enum: ['community', 'public', 'private', 'shared'],
+  },
+  protected: { type: 'boolean', description: 'If true, image will not be deletable.' },
+  os_hidden: { type: 'boolean', description: 'If true, image will not appear in default image list response.' },
+  checksum: readOnly(nullable(32, 'md5 hash of image contents.')),
+  os_hash_algo: readOnly(nullable(64, 'Algorithm to calculate the os_hash_value')),
+  os_hash_value: readOnly(
+    nullable(128, 'Hexdigest of the image contents using the algorithm specified by the os_hash_algo'),
+  ),
+  owner: nullable(255, 'Owner of the image'),
+  size: readOnly({ type: ['null', 'integer'], description: 'Size of image file in bytes' }),
+  virtual_size: readOnly({ type: ['null', 'integer'], description: 'Virtual size of image in bytes' }),
+  container_format: {
+    type: ['null', 'string'],
+    description: 'Format of the container',
+    enum: [null, ...containerFormats],
+  },
+  disk_format: { type: ['null', 'string'], description: 'Format of the disk', enum: [null, ...diskFormats] },
+  created_at: readOnly({ type: 'string', description: 'Date and time of image registration' }),
+  updated_at: readOnly({ type: 'string', description: 'Date and time of the last image modification' }),
+  tags: {
+    type: 'array',
+    description: 'List of strings related to the image',
+    items: { type: 'string', maxLength: 255 },
+  },
+  direct_url: readOnly({ type: 'string', description: 'URL to access the image file kept in external store' }),
+  min_ram: { type: 'integer', description: 'Amount of ram (in MB) required to boot image.' },
+  min_disk: { type: 'integer', description: 'Amount of disk space (in GB) required to boot image.' },
+  self: readOnly({ type: 'string', description: 'An image self url' }),
+  file: readOnly({ type: 'string', description: 'An image file url' }),
+  stores: readOnly({
+    type: 'string',
+    description:
+      'Store in which image data resides.  Only present when the operator has enabled multiple stores.  May be a comma-separated list of store identifiers.',
+  }),
+  schema: readOnly({ type: 'string', description: 'An image schema url' }),
+  locations: {
+    type: 'array',
+    items: {
+      type: 'object',
+      properties: {
+        url: { type: 'string', maxLength: 255 },
+        metadata: { type: 'object' },
+        validation_data: {
+          description:
+            "Values to be used to populate the corresponding image properties. If the image status is not 'queued', values must exactly match those already contained in the image properties.",
+          type: 'object',
+          writeOnly: true,
+          additionalProperties: false,
+          properties: {
+            checksum: { type: 'string', minLength: 32, maxLength: 32 },
+            os_hash_algo: { type: 'string', maxLength: 64 },
+            os_hash_value: { type: 'string', maxLength: 128 },
+          },
+          required: ['os_hash_algo', 'os_hash_value'],
+        },
+      },
+      required: ['url', 'metadata'],
+    },
+    description: 'A set of URLs to access the image file kept in external store',
+  },
+})
+
+const memberProperties = {
+  created_at: { type: 'string', description: 'Date and time of image member creation' },
+  image_id: { type: 'string', description: 'An identifier for the image', pattern: UUID_PATTERN },
+  member_id: { type: 'string', description: 'An identifier for the image member (tenantId)' },
+  schema: { readOnly: true, type: 'string' },
+  status: { type: 'string', description: 'The status of this image member', enum: ['pending', 'accepted', 'rejected'] },
+  updated_at: { type: 'string', description: 'Date and time of last modification of image member' },
+}
+
+export function buildSchemas(options: SchemaOptions): Schemas {
+  const { custom } = options
+  const extras = Object.fromEntries(
+    Object.entries(custom.properties).map(([name, schema]) => [name, { ...schema, is_base: false }]),
+  )
+  const image = {
+    name: 'image',
+    properties: { ...imageProperties(options), ...extras },
+    additionalProperties: { type: 'string' },
+    links: [
+      { rel: 'self', href: '{self}' },
+      { rel: 'enclosure', href: '{file}' },
+      { rel: 'describedby', href: '{schema}' },
+    ],
+    ...(custom.required && custom.required.length > 0 ? { required: custom.required } : {}),
+  }
+  const member = { name: 'member', properties: memberProperties }
+  return {
+    image,
+    images: {
+      name: 'images',
+      properties: {
+        images: { type: 'array', items: image },
+        first: { type: 'string' },
+        next: { type: 'string' },
+        schema: { type: 'string' },
+      },
+      links: [
+        { rel: 'first', href: '{first}' },
+        { rel: 'next', href: '{next}' },
+        { rel: 'describedby', href: '{schema}' },
+      ],
+    },
+    member,
+    members: {
+      name: 'members',
+      properties: { members: { type: 'array', items: member }, schema: { type: 'string' } },
+      links: [{ rel: 'describedby', href: '{schema}' }],
+    },
+  }
+}

@@ -1,0 +1,229 @@
+// The composition root: configuration in, running service out. The only file that picks drivers.
+import { readFileSync } from 'node:fs'
+import type { Face, HttpServer } from './api/http/server.ts'
+import { createHttpServer } from './api/http/server.ts'
+import { identityFace } from './api/identity/face.ts'
+import { negotiator, rootFace } from './api/root.ts'
+import { v2Face } from './api/v2/face.ts'
+import { v2Routes } from './api/v2/routes.ts'
+import type { CustomProperties } from './api/v2/schemas.ts'
+import { anonymous, noAuth } from './auth/headers.ts'
+import type { IdentityProvider } from './auth/identity.ts'
+import type { Standalone } from './auth/standalone.ts'
+import type { Config } from './config/config.ts'
+import type { Core } from './core/core.ts'
+import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
+import { openDatabase } from './db/sql/connect.ts'
+import { ServiceError } from './domain/errors.ts'
+import type { Log } from './log.ts'
+import { silentNotifier } from './notify/notifier.ts'
+import { isAdmin, openPolicy } from './policy/enforcer.ts'
+import type { StoreType } from './store/driver.ts'
+import { openStores, type Stores } from './store/stores.ts'
+
+/** Store types by the name that `enabled_backends` uses; a missing library hurts only those who use its store. */
+const STORE_TYPES: Readonly<Record<string, () => Promise<StoreType>>> = {
+  file: async () => (await import('./store/drivers/file.ts')).fileStore as unknown as StoreType,
+}
+
+export interface App {
+  readonly http: HttpServer
+  readonly core: Core
+  /** Stops taking requests, lets running ones end within `graceMs`, and gives everything back. */
+  close(graceMs: number): Promise<void>
+}
+
+export interface AppOptions {
+  readonly config: Config
+  readonly log: Log
+  /** Built-in identity, with its own face. */
+  readonly standalone?: Standalone
+  /** Who authenticates, instead of what the configuration's pipeline says. */
+  readonly identity?: IdentityProvider
+}
+
+export async function openApp({ config, log, standalone, identity: given }: AppOptions): Promise<App> {
+  const { DEFAULT: options } = config
+  const db = await openDatabase(config.database)
+  const stores = await openConfiguredStores(config)
+  const policy = openPolicy({
+    policyFile: config.findFile(config.oslo_policy.policy_file) ?? config.oslo_policy.policy_file,
+    policyDirs: config.oslo_policy.policy_dirs.map((dir) => config.findFile(dir) ?? dir),
+    defaultRule: config.oslo_policy.policy_default_rule,
+    enforceNewDefaults: config.oslo_policy.enforce_new_defaults,
+    warn: (message) => log.warn(message),
+  })
+  const core: Core = {
+    limits: {
+      properties: options.image_property_quota,
+      tags: options.image_tag_quota,
+      members: options.image_member_quota,
+      locations: options.image_location_quota,
+      imageSize: options.image_size_cap,
+      pageDefault: options.limit_param_default,
+      pageMax: options.api_limit_max,
+    },
+    dataRules: {
+      hashAlgorithm: options.hashing_algorithm,
+      requireFormatMatch: config.image_format.require_image_format_match,
+      vmdkAllowedTypes: config.image_format.vmdk_allowed_types,
+      gptNonfatal: config.image_format.gpt_safety_checks_nonfatal,
+    },
+    db,
+    stores,
+    policy,
+    notifier: silentNotifier,
+    worker: thisWorker(),
+    log,
+  }
+  const identity = await openIdentity(config, log, given ?? standalone?.provider)
+  const http = createHttpServer({
+    faces: buildFaces(core, config, identity, standalone),
+    rewrite: negotiator(offer(config, stores), ['versions', 'healthcheck', ...(standalone ? ['identity'] : [])]),
+    cors: config.cors.allowed_origin.length > 0 ? config.cors : undefined,
+    log,
+    jsonLimit: config.glimpse.json_body_limit,
+    headerLimit: Math.max(16_384, options.max_header_line * 8),
+    idleTimeoutMs: options.client_socket_timeout * 1000,
+    keepAlive: options.http_keepalive,
+    trustProxy: config.oslo_middleware.enable_proxy_headers_parsing,
+  })
+  await http.ready()
+  const recovery: Recovery = await startRecovery(core, {
+    leaseMs: config.glimpse.lease_ttl * 1000,
+    sweepMs: config.glimpse.sweep_interval * 1000,
+  })
+  return {
+    http,
+    core,
+    close: async (graceMs) => {
+      await http.drain(graceMs)
+      await recovery.stop()
+      await core.notifier.close()
+      await identity.close()
+      policy.close()
+      await stores.close()
+      await db.close()
+    },
+  }
+}
+
+const offer = (config: Config, stores: Stores) => ({
+  cache: false,
+  multiStore: stores.multi,
+  publicEndpoint: config.DEFAULT.public_endpoint,
+})
+
+function buildFaces(
+  core: Core,
+  config: Config,
+  identity: IdentityProvider,
+  standalone: Standalone | undefined,
+): readonly Face<never>[] {
+  const { DEFAULT: options } = config
+  const routes = v2Routes(core, {
+    schema: {
+      diskFormats: config.image_format.disk_formats,
+      containerFormats: config.image_format.container_formats,
+      custom: readCustomProperties(config),
+    },
+    view: {
+      multiStore: core.stores.multi,
+      showDirectUrl: options.show_image_direct_url,
+      showLocations: options.show_multiple_locations,
+      order: (locations) => core.stores.inReadingOrder(locations),
+    },
+    importMethods: [],
+    stores: core.stores.multi ? core.stores.list() : undefined,
+  })
+  const faces = [
+    v2Face(core, routes, {
+      identity,
+      isAdmin: (caller) => isAdmin(core.policy, caller),
+      maxRequestIdLength: options.max_request_id_length,
+    }),
+    ...(standalone === undefined ? [] : [identityFace(standalone, options.public_endpoint)]),
+    rootFace(offer(config, core.stores), { disable_by_file_path: config.healthcheck.disable_by_file_path }),
+  ]
+  return faces as unknown as readonly Face<never>[]
+}
+
+/** Who authenticates: the built-in identity, Keystone, or nobody, as `[paste_deploy] flavor` says. */
+async function openIdentity(config: Config, log: Log, given: IdentityProvider | undefined): Promise<IdentityProvider> {
+  const flavors = (config.paste_deploy.flavor ?? '').split('+')
+  for (const part of flavors) {
+    if (!['', 'keystone', 'caching', 'cachemanagement'].includes(part)) {
+      throw new ServiceError('invalid', `[paste_deploy] flavor = ${flavors.join('+')}: unknown pipeline`)
+    }
+    if (part === 'caching' || part === 'cachemanagement')
+      log.warn(`[paste_deploy] flavor: the image cache is not available, "${part}" has no effect`)
+  }
+  const provider = given ?? (await openProvider(config, log, flavors.includes('keystone')))
+  return config.DEFAULT.allow_anonymous_access ? anonymous(provider) : provider
+}
+
+async function openProvider(config: Config, log: Log, keystone: boolean): Promise<IdentityProvider> {
+  if (!keystone) return noAuth()
+  const { keystoneIdentity } = await import('./auth/keystone.ts')
+  return keystoneIdentity(config.keystone_authtoken, { warn: (message: string) => log.warn(message) })
+}
+
+async function openConfiguredStores(config: Config): Promise<Stores> {
+  const load = async (type: string): Promise<StoreType> => {
+    const found = STORE_TYPES[type]
+    if (found === undefined) {
+      throw new ServiceError(
+        'invalid',
+        `Unknown store type "${type}"; known are: ${Object.keys(STORE_TYPES).join(', ')}`,
+      )
+    }
+    return found()
+  }
+  const backends = config.DEFAULT.enabled_backends
+  if (backends === undefined || Object.keys(backends).length === 0) {
+    // One store without a name: upstream's single-store mode. Read-only http needs no configuration of its own.
+    const type = config.glance_store.default_store === 'filesystem' ? 'file' : config.glance_store.default_store
+    const store = await load(type)
+    return openStores({
+      multi: false,
+      defaultStore: type,
+      stores: [{ id: type, driver: await store.open(config.group('glance_store', store.options)) }],
+    })
+  }
+  const opened = []
+  for (const [id, type] of Object.entries(backends)) {
+    if (id.startsWith('os_glance_'))
+      throw new ServiceError('invalid', `enabled_backends: the prefix of "${id}" is reserved`)
+    const store = await load(type)
+    const { store_description, weight } = config.storeGroup(id)
+    opened.push({
+      id,
+      driver: await store.open(config.group(id, store.options)),
+      description: store_description,
+      weight,
+    })
+  }
+  const defaultStore = config.glance_store.default_backend
+  if (defaultStore === undefined || !Object.hasOwn(backends, defaultStore)) {
+    throw new ServiceError(
+      'invalid',
+      `[glance_store] default_backend must name one of: ${Object.keys(backends).join(', ')}`,
+    )
+  }
+  return openStores({ multi: true, defaultStore, stores: opened })
+}
+
+/** schema-image.json: a flat map of properties, or `{ properties, required }`. */
+function readCustomProperties(config: Config): CustomProperties {
+  const file = config.findFile('schema-image.json')
+  if (file === undefined) return { properties: {} }
+  let data: Record<string, unknown>
+  try {
+    data = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>
+  } catch (cause) {
+    throw new ServiceError('invalid', `${file} cannot be read as JSON`, { cause })
+  }
+  const extended =
+    typeof data['properties'] === 'object' && data['properties'] !== null && !('type' in data['properties'])
+  return extended ? (data as unknown as CustomProperties) : { properties: data as CustomProperties['properties'] }
+}

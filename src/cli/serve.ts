@@ -1,0 +1,231 @@
+import cluster, { type Worker as Child } from 'node:cluster'
+import { mkdirSync } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { Standalone } from '../auth/standalone.ts'
+import { type Config, describe } from '../config/config.ts'
+import { ServiceError } from '../domain/errors.ts'
+import { openLog } from '../log.ts'
+
+type ReadConfig = (overrides?: Readonly<Record<string, string>>) => Config
+
+export interface StandaloneServeOptions {
+  readonly data: string
+  readonly host: string
+  readonly port: number
+  readonly workers?: number
+}
+export interface ConfiguredServeOptions {
+  readonly logFile?: string
+  readonly showConfig?: boolean
+}
+
+const identityFile = (data: string): string => join(data, 'identity.sqlite')
+
+/** Opens the built-in identity of a data folder. */
+export async function openStandaloneIn(data: string, authUri?: string): Promise<Standalone> {
+  const { openStandalone } = await import('../auth/standalone.ts')
+  mkdirSync(data, { recursive: true, mode: 0o750 })
+  return openStandalone({ file: identityFile(data), ...(authUri === undefined ? {} : { authUri }) })
+}
+
+/** `glimpse`: everything in one folder, no configuration needed. */
+export async function serveStandalone(read: ReadConfig, options: StandaloneServeOptions): Promise<void> {
+  const data = resolve(options.data)
+  const url = `http://${options.host.includes(':') ? `[${options.host}]` : options.host}:${options.port}`
+  const config = read({
+    bind_host: options.host,
+    bind_port: String(options.port),
+    workers: String(options.workers ?? availableParallelism()),
+    'database.connection': `sqlite:///${join(data, 'glance.sqlite')}`,
+    'glance_store.filesystem_store_datadir': join(data, 'images'),
+    log_file: join(data, 'glimpse.log'),
+  })
+  const authUri = `${url}/identity/v3`
+  await run(config, {
+    identity: () => openStandaloneIn(data, authUri),
+    prepare: async () => {
+      const { writeClouds } = await import('./clouds.ts')
+      const standalone = await openStandaloneIn(data, authUri)
+      try {
+        return await writeClouds(standalone, data, authUri)
+      } finally {
+        standalone.close()
+      }
+    },
+    greet: (clouds) => printBanner(url, data, clouds),
+  })
+}
+
+/** `glance-api`: as upstream's configuration files say. */
+export async function serveConfigured(read: ReadConfig, options: ConfiguredServeOptions): Promise<void> {
+  const config = read(options.logFile === undefined ? {} : { log_file: options.logFile })
+  if (options.showConfig) {
+    process.stdout.write(describe(config))
+    return
+  }
+  await run(config, {})
+}
+
+interface Serving {
+  /** Opens the built-in identity, where that is used. */
+  readonly identity?: () => Promise<Standalone>
+  /** Done once, before the first worker starts. */
+  readonly prepare?: () => Promise<string | undefined>
+  /** Told once everything answers. */
+  readonly greet?: (prepared: string | undefined) => void
+}
+
+async function run(config: Config, serving: Serving): Promise<void> {
+  if (cluster.isWorker) return work(config, serving)
+  // Images are nobody else's business: files get 0640, folders 0750, as upstream's umask has it.
+  process.umask(0o027)
+  const prepared = await serving.prepare?.()
+  const workers = config.DEFAULT.workers ?? Math.min(availableParallelism(), 8)
+  if (workers === 0) {
+    await work(config, serving)
+    serving.greet?.(prepared)
+    return
+  }
+  supervise(config, workers, () => serving.greet?.(prepared))
+}
+
+/** Serves in this process until it is told to stop. */
+async function work(config: Config, serving: Serving): Promise<void> {
+  const { DEFAULT: options } = config
+  const log = openLog({ name: 'glance.api', debug: options.debug, json: options.use_json, file: logFile(config) })
+  const { openApp } = await import('../app.ts')
+  const standalone = await serving.identity?.()
+  const app = await openApp({ config, log, ...(standalone === undefined ? {} : { standalone }) })
+  // One worker's word is enough for what all of them were given.
+  if (!cluster.isWorker || cluster.worker?.id === 1) for (const warning of config.warnings()) log.warn(warning)
+  await new Promise<void>((resolve, reject) => {
+    app.http.server.once('error', (cause: NodeJS.ErrnoException) => {
+      const where = `${options.bind_host}:${options.bind_port}`
+      reject(
+        new ServiceError(
+          'invalid',
+          cause.code === 'EADDRINUSE' ? `${where} is in use already` : `Cannot listen on ${where}: ${cause.message}`,
+          { cause },
+        ),
+      )
+    })
+    app.http.server.listen(
+      { host: options.bind_host, port: options.bind_port ?? 9292, backlog: options.backlog },
+      resolve,
+    )
+  })
+
+  let stopping = false
+  const stop = () => {
+    if (stopping) return
+    stopping = true
+    void app
+      .close(options.graceful_shutdown_timeout * 1000)
+      .catch((error: unknown) => log.error('Cannot stop in good order', error))
+      .then(() => {
+        log.flush()
+        process.exit(0)
+      })
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+  process.on('SIGHUP', () => undefined) // the primary replaces workers
+  process.on('disconnect', stop) // the primary is gone, and the listening socket with it
+  process.on('message', (message) => message === 'stop' && stop())
+}
+
+const logFile = ({ DEFAULT: { log_file, log_dir } }: Config): string | undefined => {
+  if (log_file === undefined) return log_dir === undefined ? undefined : join(log_dir, 'glance-api.log')
+  return log_dir === undefined ? log_file : resolve(log_dir, log_file)
+}
+
+/** A worker that dies sooner than this after its start is not replaced at once. */
+const RESPAWN_MS = 1000
+/** What stays of the grace period for closing files and the database. */
+const CLOSING_MS = 5000
+
+/** Keeps `count` workers running, replaces them on SIGHUP, and stops with them. */
+function supervise(config: Config, count: number, ready: () => void): void {
+  let stopping = false
+  const listening = new Set<Child>()
+  cluster.setupPrimary({ windowsHide: true })
+  const fork = () => cluster.fork({ UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '8' })
+
+  cluster.on('listening', (child) => {
+    listening.add(child)
+    if (listening.size === count && !greeted) {
+      greeted = true
+      ready()
+    }
+  })
+  let greeted = false
+  cluster.on('exit', (child, code) => {
+    const served = listening.delete(child)
+    const left = Object.keys(cluster.workers ?? {}).length
+    if (stopping || replaced.delete(child)) {
+      if (stopping && left === 0) process.exit(process.exitCode ?? 0)
+      return
+    }
+    if (!served) {
+      // It could not even start, and has said why; another one would fare no better.
+      process.exitCode = code === 0 ? 1 : code
+      stop('SIGTERM')
+      if (left === 0) process.exit(process.exitCode)
+      return
+    }
+    console.error(`WARNING: worker ${child.process.pid} died, starting another one`)
+    setTimeout(fork, RESPAWN_MS)
+  })
+
+  const replaced = new Set<Child>()
+  const stop = (signal: NodeJS.Signals) => {
+    if (stopping) {
+      if (signal === 'SIGINT') process.exit(130) // a second Ctrl-C does not wait
+      return
+    }
+    stopping = true
+    const children = Object.values(cluster.workers ?? {}).filter((child) => child !== undefined)
+    for (const child of children) child.send('stop')
+    setTimeout(
+      () => {
+        for (const child of children) child.process.kill('SIGKILL')
+      },
+      config.DEFAULT.graceful_shutdown_timeout * 1000 + CLOSING_MS,
+    ).unref()
+  }
+  process.on('SIGTERM', stop)
+  process.on('SIGINT', stop)
+  process.on('SIGHUP', () => {
+    // New workers read the new configuration; each old one goes when its successor answers.
+    for (const old of [...listening]) {
+      const successor = fork()
+      successor.once('listening', () => {
+        replaced.add(old)
+        old.send('stop')
+      })
+    }
+  })
+  for (let started = 0; started < count; started++) fork()
+}
+
+function printBanner(url: string, data: string, clouds: string | undefined): void {
+  const bold = process.stdout.isTTY ? (text: string) => `\x1b[1m${text}\x1b[0m` : (text: string) => text
+  const lines = [
+    '',
+    `${bold('Glimpse')} is ready.`,
+    '',
+    `  Image API   ${url}`,
+    `  Identity    ${url}/identity/v3`,
+    `  Data        ${data}`,
+    `  Log         ${join(data, 'glimpse.log')}`,
+    '',
+    ...(clouds === undefined
+      ? ['  Clients     clouds.yaml is missing; "glimpse identity user set --password" gives a new password']
+      : [`  export OS_CLIENT_CONFIG_FILE=${clouds}`, '  openstack --os-cloud glimpse image list']),
+    '',
+    '  Ctrl-C stops it.',
+    '',
+  ]
+  process.stdout.write(`${lines.join('\n')}\n`)
+}

@@ -1,0 +1,140 @@
+// Settings that no declaration asks for: obsolete ones, ones of parts which this service lacks, and mistakes.
+import type { OptionGroup } from './options.ts'
+import { groupKey, type Setting } from './sources.ts'
+
+/** Options of older releases: they are accepted and ignored. */
+const OBSOLETE: Readonly<Record<string, RegExp>> = {
+  DEFAULT: oneOf(
+    'registry_\\w+|qpid_\\w+|rabbit_\\w+|rpc_\\w+|conn_pool_\\w+|pydev_worker_debug_(host|port)|enable_v[123]_(api|registry)',
+    'send_identity_headers|use_user_token|admin_(user|password|tenant_name|role)|auth_(url|region|strategy)|data_api',
+    'enable_image_import|allow_additional_image_properties|location_strategy|enforce_secure_rbac|owner_is_tenant',
+    'secure_proxy_ssl_header|ca_file|cert_file|key_file|verbose|use_syslog_rfc_format|log_format|use_eventlog',
+    'pipe_handle|scrubber_datadir|db_auto_create|sqlalchemy_debug|trace_sqlalchemy|default_store|lock_path',
+    'notification_(driver|topics|transport_url)|sql_connection|digest_algorithm|watch_log_file|publish_errors|log_color',
+    'instance_(format|uuid_format)|fatal_deprecations|cache_prefetcher_interval',
+  ),
+  database: oneOf('min_pool_size|sqlite_db|mysql_enable_ndb|use_tpool'),
+  glance_store: oneOf(
+    'sheepdog_store_\\w+|mongodb_store_(uri|db)|s3_store_object_buffer_dir|s3_store_\\w*proxy\\w*|os_region_name',
+    'store_capabilities_update_min_interval|swift_enable_snet|vmware_(datacenter_path|datastore_name|api_insecure)',
+  ),
+  healthcheck: oneOf('path'),
+  keystone_authtoken: oneOf(
+    'identity_uri|admin_(user|password|tenant_name|token)|auth_(host|port|protocol|admin_prefix)|signing_dir',
+    'hash_algorithms|check_revocations_for_cached|revocation_cache_time',
+  ),
+  oslo_middleware: oneOf('max_request_body_size|secure_proxy_ssl_header'),
+  oslo_policy: oneOf('enforce_scope'),
+  store_type_location_strategy: oneOf('store_type_preference'),
+  task: oneOf('eventlet_executor_pool_size'),
+}
+
+const ADVICE: Readonly<Record<string, string>> = {
+  'DEFAULT.location_strategy': 'give each store a weight instead',
+  'store_type_location_strategy.store_type_preference': 'give each store a weight instead',
+}
+
+/** Options that upstream reads in parts which this service lacks, or with other stores than the configured ones. */
+const ELSEWHERE: Readonly<Record<string, RegExp>> = {
+  DEFAULT: oneOf(
+    'transport_url|control_exchange|executor_thread_pool_size|config_source|scrub_time|scrub_pool_size',
+    'wakeup_time|daemon|restore|default_swift_reference|swift_store_\\w+',
+  ),
+  glance_store: oneOf(
+    '(filesystem|https?|rbd|s3|swift|cinder|vmware)_\\w+|rados_connect_timeout|rootwrap_config|default_swift_reference',
+  ),
+  oslo_middleware: oneOf('http_basic_auth_user_file'),
+}
+
+const GROUPS_ELSEWHERE = oneOf(
+  'taskflow_executor|inject_metadata_properties|image_conversion|glance_download_properties|profiler\\w*',
+  'oslo_(messaging_\\w+|limit|concurrency|reports|cache|versionedobjects|middleware_tracing)',
+  'key_manager|barbican\\w*|vault|os_brick|\\w*privsep\\w*|cors\\..+|matchmaker_\\w+|service_user|ssl',
+)
+
+function oneOf(...patterns: readonly string[]): RegExp {
+  return new RegExp(`^(?:${patterns.join('|')})$`)
+}
+
+/** What an operator should hear about `settings`, given everything that is declared. */
+export function explainUnknown(
+  settings: readonly Setting[],
+  declared: ReadonlyMap<string, OptionGroup>,
+  isUndecided: (group: string) => boolean,
+): readonly string[] {
+  const known = knownNames(declared)
+  const obsolete = new Map<string, Set<string>>()
+  const mistakes = new Set<string>()
+  for (const { group, name, where } of settings) {
+    const key = groupKey(group)
+    const options = known.get(key)
+    if (options?.has(name)) continue
+    if (OBSOLETE[key]?.test(name)) {
+      obsolete.set(group, (obsolete.get(group) ?? new Set()).add(name))
+    } else if (options !== undefined) {
+      const hint = nearest(name, options)
+      if (hint === undefined && ELSEWHERE[key]?.test(name)) continue
+      mistakes.add(`${where}: unknown option [${group}] ${name}${hint === undefined ? '' : `, did you mean ${hint}?`}`)
+    } else if (!GROUPS_ELSEWHERE.test(key) && !isUndecided(key)) {
+      const hint = nearest(group, known.keys())
+      const file = where.replace(/:\d+$/, '')
+      mistakes.add(`${file}: unknown group [${group}]${hint === undefined ? '' : `, did you mean [${hint}]?`}`)
+    }
+  }
+  return [...[...obsolete].flatMap(([group, names]) => explainObsolete(group, [...names])), ...mistakes]
+}
+
+/** One line for all of a group, and one for each option that has a successor. */
+function explainObsolete(group: string, names: readonly string[]): readonly string[] {
+  const advised = names.flatMap((name) => {
+    const advice = ADVICE[`${groupKey(group)}.${name}`]
+    return advice === undefined ? [] : [`[${group}] ${name} has no effect any more: ${advice}`]
+  })
+  const rest = names.filter((name) => ADVICE[`${groupKey(group)}.${name}`] === undefined)
+  return [...(rest.length === 0 ? [] : [`Without effect any more in [${group}]: ${rest.join(', ')}`]), ...advised]
+}
+
+function knownNames(declared: ReadonlyMap<string, OptionGroup>): ReadonlyMap<string, ReadonlySet<string>> {
+  const known = new Map<string, Set<string>>()
+  for (const [group, options] of declared) {
+    for (const [name, option] of Object.entries(options)) {
+      for (const [inGroup, spelling] of namesOf(group, name, option.deprecated)) {
+        const key = groupKey(inGroup)
+        known.set(key, (known.get(key) ?? new Set()).add(spelling))
+      }
+    }
+  }
+  return known
+}
+
+/** Every spelling of an option, the present one first. */
+export const namesOf = (group: string, name: string, deprecated: readonly string[] = []) => [
+  [group, name] as const,
+  ...deprecated.map((old) => {
+    const dot = old.lastIndexOf('.')
+    return [dot < 0 ? group : old.slice(0, dot), old.slice(dot + 1)] as const
+  }),
+]
+
+/** The most similar of `names`, if it is so similar that a typing error explains the difference. */
+function nearest(written: string, names: Iterable<string>): string | undefined {
+  const near = Math.min(Math.max(2, Math.floor(written.length / 4)), (written.length - 1) / 2)
+  const found = [...names]
+    .map((name) => ({ name, edits: editDistance(written.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.edits - b.edits)[0]
+  return found !== undefined && found.edits <= near ? found.name : undefined
+}
+
+/** How many letters must be inserted, removed or replaced to get from `a` to `b`. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column)
+  for (const [index, letter] of [...a].entries()) {
+    const next = [index + 1]
+    for (let column = 1; column <= b.length; column++) {
+      const replaced = (row[column - 1] ?? 0) + (letter === b[column - 1] ? 0 : 1)
+      next.push(Math.min(replaced, (row[column] ?? 0) + 1, (next[column - 1] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}

@@ -1,0 +1,48 @@
+import type { Identity } from '../auth/identity.ts'
+import type { Database, Scope, Worker } from '../db/database.ts'
+import type { Log } from '../log.ts'
+import type { Notifier } from '../notify/notifier.ts'
+import type { PolicyEnforcer } from '../policy/enforcer.ts'
+import type { Stores } from '../store/stores.ts'
+
+/** Numbers an operator may set; -1 means no limit. */
+export interface Limits {
+  readonly properties: number
+  readonly tags: number
+  readonly members: number
+  readonly locations: number
+  /** Bytes of image data. */
+  readonly imageSize: number
+  readonly pageDefault: number
+  readonly pageMax: number
+}
+
+/** What an upload must be, and how it is digested. */
+export interface DataRules {
+  /** os_hash_algo of new data. */
+  readonly hashAlgorithm: string
+  /** Whether the data must be of the format that the image states. */
+  readonly requireFormatMatch: boolean
+  readonly vmdkAllowedTypes: readonly string[]
+  readonly gptNonfatal: readonly string[]
+}
+
+/** The collaborators of every use case, built once by app.ts. */
+export interface Core {
+  readonly limits: Limits
+  readonly dataRules: DataRules
+  readonly db: Database
+  readonly stores: Stores
+  readonly policy: PolicyEnforcer
+  readonly notifier: Notifier
+  readonly worker: Worker
+  readonly log: Log
+}
+
+export interface RequestContext {
+  readonly requestId: string
+  readonly identity: Identity
+  readonly isAdmin: boolean
+  readonly scope: Scope
+  readonly signal: AbortSignal
+}

@@ -1,0 +1,212 @@
+import { randomUUID } from 'node:crypto'
+import { hasKind, ServiceError } from '../domain/errors.ts'
+import type { ImageId } from '../domain/ids.ts'
+import { type Image, type ImageAttributes, type ImageStatus, type Visibility, whenceTo } from '../domain/image.ts'
+import type { ImageQuery } from '../domain/query.ts'
+import { enforce, enforceImage, enforceNewImage, enforceVisibility } from '../policy/enforce.ts'
+import { imageTarget } from '../policy/target.ts'
+import type { Core, RequestContext } from './core.ts'
+import { eraseData } from './image-data.ts'
+import { loadImage } from './load.ts'
+import { admitProperties, admitTags } from './quota.ts'
+
+export type ImageDraft = Partial<ImageAttributes> & {
+  readonly id?: ImageId
+  readonly tags: readonly string[]
+  readonly properties: ReadonlyMap<string, string | null>
+}
+
+/** One operation of a JSON patch on a base attribute, the tags or an extra property. */
+export type ImagePatch =
+  | {
+      readonly op: 'set'
+      readonly attribute: keyof ImageAttributes
+      readonly value: ImageAttributes[keyof ImageAttributes]
+    }
+  | { readonly op: 'set-tags'; readonly tags: readonly string[] }
+  | {
+      readonly op: 'set-property'
+      readonly name: string
+      readonly value: string | null
+      readonly must: 'exist' | 'be-new' | 'any'
+    }
+  | { readonly op: 'unset-property'; readonly name: string }
+  /** An operation that no state of the image can make right, refused in its turn. */
+  | { readonly op: 'refuse'; readonly error: ServiceError }
+
+export async function createImage(core: Core, ctx: RequestContext, draft: ImageDraft): Promise<Image> {
+  const { identity } = ctx
+  const owner = draft.owner === undefined ? (identity.projectId ?? null) : draft.owner
+  enforceNewImage(core.policy, identity, { owner, visibility: draft.visibility })
+  admitTags(core.limits, draft.tags.length)
+  admitProperties(core.limits, draft.properties.keys())
+
+  const image = await core.db.images.insert({
+    id: draft.id ?? (randomUUID() as ImageId),
+    name: draft.name ?? null,
+    owner,
+    visibility: draft.visibility ?? 'shared',
+    protected: draft.protected ?? false,
+    hidden: draft.hidden ?? false,
+    minRam: draft.minRam ?? 0,
+    minDisk: draft.minDisk ?? 0,
+    diskFormat: draft.diskFormat ?? null,
+    containerFormat: draft.containerFormat ?? null,
+    tags: draft.tags,
+    properties: draft.properties,
+  })
+  core.notifier.notify({ type: 'image.create', image })
+  return image
+}
+
+export async function showImage(core: Core, ctx: RequestContext, id: ImageId): Promise<Image> {
+  const image = await loadImage(core, ctx, id)
+  enforceImage(core.policy, 'get_image', ctx.identity, image)
+  return image
+}
+
+/** A page of what the caller may see; `next` is the marker of the following page, if there may be one. */
+export async function listImages(
+  core: Core,
+  ctx: RequestContext,
+  query: ImageQuery,
+): Promise<{ readonly images: readonly Image[]; readonly next: ImageId | undefined }> {
+  enforce(core.policy, 'get_images', ctx.identity, { project_id: ctx.identity.projectId })
+  const page = await core.db.images.list(query, ctx.scope)
+  const images = page.filter((image) => core.policy.allows('get_image', ctx.identity, imageTarget(image, ctx.identity)))
+  const last = images.at(-1)
+  return { images, next: page.length === query.limit ? last?.id : undefined }
+}
+
+/** Applies the patches in order, and saves once at the end: the failure of one leaves the image as it was. */
+export async function updateImage(
+  core: Core,
+  ctx: RequestContext,
+  id: ImageId,
+  patches: readonly ImagePatch[],
+): Promise<Image> {
+  const image = await loadImage(core, ctx, id)
+  const draft = {
+    attributes: {} as Partial<ImageAttributes>,
+    tags: undefined as readonly string[] | undefined,
+    properties: new Map(image.properties),
+  }
+  let grown = false
+
+  for (const patch of patches) {
+    if (patch.op === 'refuse') {
+      enforceImage(core.policy, 'modify_image', ctx.identity, image)
+      throw patch.error
+    }
+    if (patch.op === 'set' && patch.attribute === 'owner' && !ctx.isAdmin) {
+      throw new ServiceError('forbidden', "Owner can't be updated by non admin.")
+    }
+    if (patch.op === 'set' && patch.attribute === 'visibility') {
+      enforceVisibility(core.policy, ctx.identity, patch.value as Visibility, imageTarget(image, ctx.identity))
+    }
+    enforceImage(core.policy, 'modify_image', ctx.identity, image)
+    if (patch.op === 'set') {
+      admitFormatChange(image, patch.attribute)
+      Object.assign(draft.attributes, { [patch.attribute]: patch.value })
+    } else if (patch.op === 'set-tags') {
+      admitTags(core.limits, new Set(patch.tags).size)
+      draft.tags = patch.tags
+    } else {
+      const present = draft.properties.has(patch.name)
+      if (patch.op === 'unset-property') {
+        if (!present) throw new ServiceError('conflict', `Property ${patch.name} does not exist.`)
+        draft.properties.delete(patch.name)
+      } else {
+        if (patch.must === 'exist' && !present)
+          throw new ServiceError('conflict', `Property ${patch.name} does not exist.`)
+        if (patch.must === 'be-new' && present)
+          throw new ServiceError('conflict', `Property ${patch.name} already present.`)
+        grown ||= !image.properties.has(patch.name)
+        draft.properties.set(patch.name, patch.value)
+      }
+    }
+  }
+  if (patches.length === 0) return image
+  // Only growth is checked, so that an image above a lowered quota can still be edited and shrunk.
+  if (grown) admitProperties(core.limits, draft.properties.keys())
+
+  const updated = await core.db.images.update(
+    id,
+    {
+      ...draft.attributes,
+      ...(draft.tags === undefined ? {} : { tags: draft.tags }),
+      setProperties: new Map(
+        [...draft.properties].filter(
+          ([name, value]) => image.properties.get(name) !== value || !image.properties.has(name),
+        ),
+      ),
+      unsetProperties: [...image.properties.keys()].filter((name) => !draft.properties.has(name)),
+    },
+    [image.status],
+  )
+  core.notifier.notify({ type: 'image.update', image: updated })
+  return updated
+}
+
+export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId): Promise<void> {
+  const image = await loadImage(core, ctx, id, `Failed to find image ${id} to delete`)
+  enforceImage(core.policy, 'delete_image', ctx.identity, image)
+  if (image.protected) throw new ServiceError('forbidden', `Image ${id} is protected and cannot be deleted.`)
+
+  // The row goes first: data that is left behind by a crash is still known to it, and swept later.
+  const deleted = await core.db.images.remove(id, whenceTo('deleted'))
+  core.notifier.notify({ type: 'image.delete', image: deleted })
+  await eraseData(core, deleted.id, deleted.locations)
+}
+
+/** Forbids (`deactivated`) or allows again (`active`) to download the data; repeating it is no error. */
+export async function setActivation(
+  core: Core,
+  ctx: RequestContext,
+  id: ImageId,
+  to: 'active' | 'deactivated',
+): Promise<void> {
+  const rule = to === 'active' ? 'reactivate' : 'deactivate'
+  const from: ImageStatus = to === 'active' ? 'deactivated' : 'active'
+  const image = await loadImage(core, ctx, id)
+  enforceImage(core.policy, rule, ctx.identity, image)
+  if (image.status === to) return
+  if (image.status !== from) {
+    throw new ServiceError('forbidden', `Not allowed to ${rule} image in status '${image.status}'`)
+  }
+  const changed = await core.db.images.update(id, { status: to }, [from])
+  core.notifier.notify({ type: `image.${rule}`, image: changed })
+}
+
+export async function addTag(core: Core, ctx: RequestContext, id: ImageId, tag: string): Promise<void> {
+  const image = await loadImageForTags(core, ctx, id)
+  try {
+    await core.db.images.addTag(id, tag, core.limits.tags)
+  } catch (cause) {
+    if (!hasKind(cause, 'too-large')) throw cause
+    throw new ServiceError('too-large', `Image tag limit exceeded for image ${id}: ${cause.message}:`, { cause })
+  }
+  notifyUpdated(core, image)
+}
+
+export async function removeTag(core: Core, ctx: RequestContext, id: ImageId, tag: string): Promise<void> {
+  const image = await loadImageForTags(core, ctx, id)
+  await core.db.images.removeTag(id, tag)
+  notifyUpdated(core, image)
+}
+
+const notifyUpdated = (core: Core, image: Image) => core.notifier.notify({ type: 'image.update', image })
+
+async function loadImageForTags(core: Core, ctx: RequestContext, id: ImageId): Promise<Image> {
+  const image = await loadImage(core, ctx, id, `Image ${id} not found.`)
+  enforceImage(core.policy, 'modify_image', ctx.identity, image)
+  return image
+}
+
+/** Formats are facts about the data, so they are fixed once there is some. */
+function admitFormatChange(image: Image, attribute: keyof ImageAttributes): void {
+  if (attribute !== 'diskFormat' && attribute !== 'containerFormat') return
+  if (image.status === 'queued' || image.status === 'importing') return
+  const name = attribute === 'diskFormat' ? 'disk_format' : 'container_format'
+  throw new ServiceError('forbidden', `Attribute ${name} can be only replaced for a queued image.`)
+}

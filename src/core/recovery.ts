@@ -1,0 +1,103 @@
+import { randomUUID } from 'node:crypto'
+import { readFileSync, readlinkSync } from 'node:fs'
+import { hostname } from 'node:os'
+import type { Claim, Worker } from '../db/database.ts'
+import { hasKind } from '../domain/errors.ts'
+import type { WorkerId } from '../domain/ids.ts'
+import type { Core } from './core.ts'
+import { eraseData } from './image-data.ts'
+
+/** Field 22 of /proc/PID/stat: start time in clock ticks since boot; undefined when there is no such process. */
+function startTime(pid: number | 'self'): number | undefined {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // The second field, the program's name, may hold blanks and parentheses.
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19])
+  } catch {
+    return undefined
+  }
+}
+
+/** Describes this process so that neighbours can find out whether it still lives. */
+export function thisWorker(): Worker {
+  let node: string
+  try {
+    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
+    node = `${boot} ${readlinkSync('/proc/self/ns/pid')}`
+  } catch {
+    node = `${hostname()} ${randomUUID()}` // no neighbour will know it: the lease alone decides
+  }
+  return { id: randomUUID() as WorkerId, node, pid: process.pid, startedAt: startTime('self') ?? 0 }
+}
+
+/** A worker is dead when its process is known to be gone, or when its lease ran out. */
+const isDead = (worker: Worker, expired: boolean, here: Worker): boolean =>
+  worker.id !== here.id && (expired || (worker.node === here.node && startTime(worker.pid) !== worker.startedAt))
+
+/**
+ * Undoes what dead workers left: half-written data is removed, images go back to `queued`, and the data of deleted
+ * images is erased. Any number of workers may sweep at once; each claim is undone by one of them.
+ */
+export async function sweep(core: Core): Promise<void> {
+  for (const { worker, expired } of await core.db.workers.list()) {
+    if (!isDead(worker, expired, core.worker)) continue
+    const claims = await core.db.workers.claims(worker.id)
+    for (const claim of claims) {
+      try {
+        await undoClaim(core, claim)
+      } catch (error) {
+        core.log.error(`Cannot undo the interrupted upload of image ${claim.imageId} yet`, error)
+      }
+    }
+    await core.db.workers.remove(worker.id)
+  }
+  for (const { id, location } of await core.db.images.undropped(1000)) await eraseData(core, id, [location])
+}
+
+async function undoClaim(core: Core, claim: Claim): Promise<void> {
+  if (!(await core.db.workers.takeOver(claim, core.worker.id))) return
+  const ours = { ...claim, worker: core.worker.id }
+  const store = core.stores.byId(claim.store)
+  // A store that is not configured any more cannot be cleaned; its image is freed all the same.
+  if (store === undefined) core.log.warn(`Store ${claim.store} of an interrupted upload is not configured here`)
+  else await store.sweep(claim.imageId, claim.attempt, AbortSignal.timeout(60_000))
+  try {
+    await core.db.images.settle(ours, { status: 'queued', size: null, virtualSize: null })
+    core.log.warn(`Image ${claim.imageId} is queued again: its upload was interrupted`)
+  } catch (error) {
+    if (!hasKind(error, 'not-found', 'conflict')) throw error
+  }
+}
+
+export interface Recovery {
+  /** Ends the lease, so that nobody waits for it. */
+  stop(): Promise<void>
+}
+
+/** Keeps this worker's lease, and sweeps now and every `sweepMs`. Resolves after the first sweep. */
+export async function startRecovery(
+  core: Core,
+  { leaseMs, sweepMs }: { leaseMs: number; sweepMs: number },
+): Promise<Recovery> {
+  await core.db.workers.renew(core.worker, leaseMs)
+  const guarded = (what: string, run: () => Promise<void>) => () =>
+    void run().catch((error: unknown) => core.log.error(`Cannot ${what}`, error))
+  const renewal = setInterval(
+    guarded('renew the lease of this worker', () => core.db.workers.renew(core.worker, leaseMs)),
+    leaseMs / 3,
+  )
+  const sweeping = setInterval(
+    guarded('sweep', () => sweep(core)),
+    sweepMs,
+  )
+  renewal.unref()
+  sweeping.unref()
+  await sweep(core)
+  return {
+    stop: async () => {
+      clearInterval(renewal)
+      clearInterval(sweeping)
+      await core.db.workers.remove(core.worker.id)
+    },
+  }
+}

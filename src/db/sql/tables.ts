@@ -1,0 +1,86 @@
+import type { Generated } from 'kysely'
+
+/**
+ * Row types: what upstream Glance's columns hold, and the tables of our own. Times are text in UTC, as SQLAlchemy
+ * writes it: `YYYY-MM-DD HH:MM:SS.ffffff`. Flags are written as booleans and read as 0 or 1.
+ */
+type Flag = boolean | number
+
+interface Rows {
+  created_at: string
+  updated_at: string | null
+  deleted_at: string | null
+  deleted: Flag
+}
+
+export interface ImagesTable extends Rows {
+  id: string
+  name: string | null
+  size: number | null
+  virtual_size: number | null
+  status: string
+  visibility: string
+  disk_format: string | null
+  container_format: string | null
+  checksum: string | null
+  os_hash_algo: string | null
+  os_hash_value: string | null
+  owner: string | null
+  min_disk: number
+  min_ram: number
+  protected: Flag
+  os_hidden: Flag
+}
+
+interface ChildRows extends Rows {
+  id: Generated<number>
+  image_id: string
+}
+
+export interface PropertiesTable extends ChildRows {
+  name: string
+  value: string | null
+}
+
+export interface TagsTable extends ChildRows {
+  value: string
+}
+
+export interface LocationsTable extends ChildRows {
+  value: string
+  /** JSON */
+  meta_data: string | null
+  status: string
+}
+
+export interface MembersTable extends ChildRows {
+  member: string
+  can_share: Flag
+  status: string
+}
+
+export interface WorkersTable {
+  id: string
+  node: string
+  pid: number
+  started_at: number
+  /** Milliseconds since 1970 by the clock of the database. */
+  expires_at: number
+}
+
+export interface ClaimsTable {
+  attempt: string
+  image_id: string
+  worker: string
+  store: string
+}
+
+export interface Tables {
+  images: ImagesTable
+  image_properties: PropertiesTable
+  image_tags: TagsTable
+  image_locations: LocationsTable
+  image_members: MembersTable
+  glimpse_workers: WorkersTable
+  glimpse_claims: ClaimsTable
+}

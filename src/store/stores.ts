@@ -1,0 +1,100 @@
+import { ServiceError } from '../domain/errors.ts'
+import type { StoreId } from '../domain/ids.ts'
+import type { Location } from '../domain/image.ts'
+import { openPump } from '../io/pump.ts'
+import type { StoreDriver } from './driver.ts'
+import { openStore, type Store } from './store.ts'
+
+export interface StoreSetup {
+  readonly id: string
+  readonly driver: StoreDriver
+  readonly description?: string | undefined
+  readonly weight?: number | undefined
+}
+export interface StoresSetup {
+  /** Whether stores have names that clients see and use (`enabled_backends`). */
+  readonly multi: boolean
+  readonly defaultStore: string
+  /** In the order of the configuration. Ids that begin with `os_glance_` are reserved stores. */
+  readonly stores: readonly StoreSetup[]
+}
+
+/** Every store of this process. */
+export interface Stores {
+  readonly multi: boolean
+  /** Those that clients may know of, in the order of the configuration. */
+  readonly all: readonly Store[]
+  readonly default: Store
+  /** The store of that name, the default without one; with a single store, names mean nothing. Throws `invalid`. */
+  select(name?: string): Store
+  /** Any store, reserved ones too. */
+  byId(id: StoreId): Store | undefined
+  /**
+   * The store that holds the data of `location`; where it does not say, the first whose scheme fits.
+   * Throws `unavailable` when that store is not enabled here.
+   */
+  holding(location: Location): Store
+  /** Heaviest store first, otherwise as they come. */
+  inReadingOrder(locations: readonly Location[]): readonly Location[]
+  /** What `GET /v2/info/stores` shows. */
+  list(): readonly {
+    readonly id: StoreId
+    readonly description: string | undefined
+    readonly isDefault: boolean
+    readonly readOnly: boolean
+  }[]
+  close(): Promise<void>
+}
+
+/** The stores own their drivers, and share one pump. Throws `invalid` unless `defaultStore` is one of them. */
+export function openStores({ multi, defaultStore, stores }: StoresSetup): Stores {
+  const pump = openPump()
+  const every = stores.map(({ id, driver, description, weight }) =>
+    openStore(id as StoreId, driver, { pump, description, weight, named: multi }),
+  )
+  const all = every.filter(({ id }) => !id.startsWith('os_glance_'))
+  const preferred = all.find(({ id }) => id === defaultStore)
+  if (preferred === undefined)
+    throw new ServiceError('invalid', `The default store "${defaultStore}" is not configured`)
+
+  const byId = (id: StoreId) => every.find((store) => store.id === id)
+  const find = ({ uri, store }: Location): Store | undefined => {
+    // A name that a deployment with several stores once wrote means nothing where there is only one.
+    if (store !== undefined && multi) return byId(store)
+    const scheme = uri.slice(0, Math.max(0, uri.indexOf('://'))).toLowerCase()
+    return all.find(({ schemes }) => schemes.includes(scheme))
+  }
+  const weight = (location: Location) => find(location)?.weight ?? 0
+
+  return {
+    multi,
+    all,
+    default: preferred,
+    select: (name) => {
+      if (name === undefined || !multi) return preferred
+      const found = all.find(({ id }) => id === name)
+      if (found === undefined) throw new ServiceError('invalid', `Store for identifier ${name} not found`)
+      return found
+    },
+    byId,
+    holding: (location) => {
+      const store = find(location)
+      if (store !== undefined) return store
+      throw new ServiceError('unavailable', 'The image data is in a store that is not enabled here', {
+        detail: { store: location.store },
+      })
+    },
+    inReadingOrder: (locations) => locations.toSorted((a, b) => weight(b) - weight(a)),
+    list: () =>
+      all.map((store) => ({
+        id: store.id,
+        description: store.description,
+        isDefault: store === preferred,
+        readOnly: store.readOnly,
+      })),
+    close: async () => {
+      await Promise.all(every.map((store) => store.close()))
+      await pump.close()
+    },
+  }
+}

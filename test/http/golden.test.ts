@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { describe, it } from 'node:test'
+import { cast, parse, record, replay, SERVERS, transcripts } from '../support/golden.ts'
+import { startServer } from '../support/server.ts'
+
+const UPDATE = process.env['UPDATE_GOLDEN'] === '1'
+
+const configOf = (server: string) => {
+  if (!Object.hasOwn(SERVERS, server)) throw new Error(`no server is called ${server}`)
+  return SERVERS[server as keyof typeof SERVERS]
+}
+
+describe('golden transcripts', async () => {
+  for (const file of await transcripts()) {
+    it(`${basename(file)} is answered as recorded`, async (t) => {
+      const { server } = parse(await readFile(file, 'utf8'))
+      const started = await startServer({ config: configOf(server) })
+      t.after(() => started.close())
+      const target = { baseUrl: started.url, tokens: cast(file) }
+      if (UPDATE) {
+        for (const title of await record(file, target)) t.diagnostic(`rewritten: ${title}`)
+        return
+      }
+      for (const { title, details } of await replay(file, target))
+        await t.test(title, () => assert.deepEqual(details, []))
+    })
+  }
+})

@@ -1,0 +1,125 @@
+/**
+ * Writes docs/configuration.md and etc/glance-api.conf from the declarations of the options.
+ *   node tools/docs-gen.ts             writes both files
+ *   node tools/docs-gen.ts --check     exits 1 if they are not what it would write
+ */
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { GROUPS, storeOptions } from '../src/config/groups.ts'
+import { printEntry } from '../src/config/ini.ts'
+import type { Option, OptionGroup } from '../src/config/options.ts'
+
+/** Store types: the driver's file, and what it exports. */
+const STORE_TYPES = [{ driver: 'file', exported: 'fileStore' }] as const
+
+interface Store {
+  readonly type: string
+  readonly options: OptionGroup
+}
+
+async function loadStores(): Promise<readonly Store[]> {
+  const stores: Store[] = []
+  for (const { driver, exported } of STORE_TYPES) {
+    const url = new URL(`../src/store/drivers/${driver}.ts`, import.meta.url)
+    if (existsSync(url)) stores.push(((await import(url.href)) as Record<string, Store>)[exported] as Store)
+  }
+  return stores
+}
+
+const optionsOf = (group: OptionGroup) => Object.entries(group) as [name: string, option: Option][]
+
+/** What to know about an option besides its purpose. */
+const remarks = ({ secret, mutable, deprecated = [], deprecatedForRemoval }: Option): readonly string[] => [
+  ...(secret ? ['Never shown in logs.'] : []),
+  ...(mutable ? ['Re-read on SIGHUP.'] : []),
+  ...(deprecated.length > 0 ? [`Older name: ${deprecated.join(', ')}.`] : []),
+  ...(deprecatedForRemoval === undefined ? [] : [`Deprecated: ${deprecatedForRemoval}.`]),
+]
+
+const INTRODUCTION = `# Configuration
+
+Files are written in the dialect of oslo.config, and Glance's own files work as they are. \`glance-api --config-file FILE\`
+and \`--config-dir DIRECTORY\` may be given several times; what comes later wins. Without them the service reads
+\`glance.conf\` and \`glance-api.conf\`, each where it is found first: \`~/.glance\`, \`~\`, \`/etc/glance\`, \`/etc\`; and the
+directories \`glance.conf.d\` and \`glance-api.conf.d\` in the same places. With \`OS_GLANCE_CONFIG_DIR\` set, it reads
+\`glance-image-import.conf\` (if there is one) and \`glance-api.conf\` in that directory.
+
+The command line beats the environment, and the environment beats the files. In the environment an option is called
+\`OS_<GROUP>__<OPTION>\`, such as \`OS_DEFAULT__BIND_PORT\`.
+
+A value may refer to another option: \`$name\`, \`\${name}\` or \`\${group.name}\`. A \`$\` that stands for itself is written \`$$\`.
+There are no comments behind a value; an indented line continues the value above it.
+
+The options of a store stand in the group of its name when \`enabled_backends\` names stores, and in \`[glance_store]\`
+otherwise. What the group of a store leaves out is looked up in \`[backend_defaults]\`.
+`
+
+const printMarkdown = (stores: readonly Store[]): string =>
+  [
+    INTRODUCTION,
+    ...Object.entries(GROUPS).map(([name, group]) => `## [${name}]\n\n${table(group)}`),
+    `## Every store\n\n${table(storeOptions)}`,
+    ...stores.map(({ type, options }) => `## Stores of type ${type}\n\n${table(options)}`),
+  ].join('\n')
+
+const table = (group: OptionGroup): string => {
+  const rows = optionsOf(group).map(([name, option]) => {
+    const meaning = [option.help, ...remarks(option)].join(' ')
+    return [`\`${name}\``, shownDefault(option), option.expects, meaning].map(cell).join('')
+  })
+  return [
+    '| Option | Default | Expects | Meaning |',
+    '| --- | --- | --- | --- |',
+    ...rows.map((row) => `|${row}`),
+    '',
+  ].join('\n')
+}
+const cell = (content: string): string => ` ${content.replaceAll('|', '\\|')} |`
+
+const shownDefault = (option: Option): string => {
+  const written = option.print(option.default)
+  return written.length === 0 ? 'not set' : written.map((value) => (value === '' ? 'empty' : `\`${value}\``)).join(', ')
+}
+
+const SAMPLE_HEAD = `# Sample configuration of glance-api. Every option stands at its default; <None> means that it is not set.
+# docs/configuration.md says more.
+`
+
+const printSample = (stores: readonly Store[]): string =>
+  [
+    SAMPLE_HEAD,
+    ...Object.entries(GROUPS).map(([name, group]) => {
+      const more = name === 'glance_store' ? stores.map(sampleStore) : []
+      return [`[${name}]\n`, sampleOptions(group), ...more].join('\n')
+    }),
+  ].join('\n')
+
+const sampleStore = ({ type, options }: Store): string =>
+  `${comment(`Stores of type ${type}. When enabled_backends is set, these stand in the group of each store instead.`)}\n\n${sampleOptions(options)}`
+
+const sampleOptions = (group: OptionGroup): string =>
+  optionsOf(group)
+    .map(([name, option]) => {
+      const about = [option.help, `Expects ${option.expects}.`, ...remarks(option)].join(' ').replaceAll('`', '')
+      const written = option.print(option.default)
+      const entries = written.length === 0 ? [`${name} = <None>`] : written.map((value) => printEntry(name, value))
+      return `${comment(about)}\n${entries.map((entry) => `#${entry}\n`).join('')}`
+    })
+    .join('\n')
+
+/** Lines of at most a hundred letters, each behind a number sign. */
+const comment = (prose: string): string => prose.replace(/(.{1,98})(?:\s+|$)/g, '# $1\n').trimEnd()
+
+const stores = await loadStores()
+const outputs = { 'docs/configuration.md': printMarkdown(stores), 'etc/glance-api.conf': printSample(stores) }
+for (const [name, content] of Object.entries(outputs)) {
+  const path = fileURLToPath(new URL(`../${name}`, import.meta.url))
+  if (!process.argv.includes('--check')) {
+    mkdirSync(dirname(path), { recursive: true })
+    writeFileSync(path, content)
+  } else if (!existsSync(path) || readFileSync(path, 'utf8') !== content) {
+    console.error(`${name} is not up to date: run node tools/docs-gen.ts`)
+    process.exitCode = 1
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * Records the transcripts below test/http from a running server, usually upstream Glance:
+ *
+ *     tools/record-golden.ts URL SERVER [FILE...]
+ *
+ * URL is where it listens, SERVER which of the servers of the corpus it is (single, multi, limits); only files for that
+ * one are recorded. Exchanges marked `# differs:` keep their answers. Its identity service must take tokens of the form
+ * USER:PROJECT:ROLES. See test/http/README.md.
+ */
+import { readFile } from 'node:fs/promises'
+import { relative } from 'node:path'
+import { cast, parse, record, SERVERS, transcripts } from '../test/support/golden.ts'
+
+const [url, server, ...wanted] = process.argv.slice(2)
+if (url === undefined || server === undefined || !Object.hasOwn(SERVERS, server)) {
+  console.error(`usage: record-golden.ts URL ${Object.keys(SERVERS).join('|')} [FILE...]`)
+  process.exit(2)
+}
+
+for (const file of await transcripts()) {
+  if (parse(await readFile(file, 'utf8')).server !== server) continue
+  if (wanted.length > 0 && !wanted.some((name) => file.endsWith(name))) continue
+  await removeImages(url)
+  const changed = await record(file, { baseUrl: url, tokens: cast(file) }, { keepMarked: true })
+  console.log(`${relative('', file)}: ${changed.length} changed`)
+}
+await removeImages(url)
+
+/** Every file starts on a server without images. */
+async function removeImages(baseUrl: string): Promise<void> {
+  const headers = { 'X-Auth-Token': 'cleaner:cleaner:admin,member,reader' }
+  for (const query of ['visibility=all', 'visibility=all&os_hidden=true']) {
+    const answer = await fetch(`${baseUrl}/v2/images?limit=1000&${query}`, { headers })
+    const { images } = (await answer.json()) as { images: { id: string; protected: boolean }[] }
+    for (const image of images) {
+      if (image.protected)
+        await fetch(`${baseUrl}/v2/images/${image.id}`, {
+          method: 'PATCH',
+          headers: { ...headers, 'Content-Type': 'application/openstack-images-v2.1-json-patch' },
+          body: JSON.stringify([{ op: 'replace', path: '/protected', value: false }]),
+        })
+      await fetch(`${baseUrl}/v2/images/${image.id}`, { method: 'DELETE', headers })
+    }
+  }
+}
