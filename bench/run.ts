@@ -180,7 +180,6 @@ async function slow(bench: Bench): Promise<Measured> {
       return measured
     } finally {
       clients.kill('SIGKILL')
-      await removeImages(side, [down, ...ids])
     }
   })
   return requestRows('show beside 600 slow clients', loads)

@@ -6,7 +6,7 @@ import { identityFace } from './api/identity/face.ts'
 import { negotiator, rootFace } from './api/root.ts'
 import { v2Face } from './api/v2/face.ts'
 import { v2Routes } from './api/v2/routes.ts'
-import type { CustomProperties } from './api/v2/schemas.ts'
+import { COMMON_PROPERTIES, type CustomProperties } from './api/v2/schemas.ts'
 import { anonymous, noAuth } from './auth/headers.ts'
 import type { IdentityProvider } from './auth/identity.ts'
 import type { Standalone } from './auth/standalone.ts'
@@ -74,6 +74,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     policy,
     notifier: silentNotifier,
     worker: thisWorker(),
+    attempts: new Set(),
     log,
   }
   const identity = await openIdentity(config, log, given ?? standalone?.provider)
@@ -216,7 +217,7 @@ async function openConfiguredStores(config: Config): Promise<Stores> {
 /** schema-image.json: a flat map of properties, or `{ properties, required }`. */
 function readCustomProperties(config: Config): CustomProperties {
   const file = config.findFile('schema-image.json')
-  if (file === undefined) return { properties: {} }
+  if (file === undefined) return COMMON_PROPERTIES
   let data: Record<string, unknown>
   try {
     data = JSON.parse(readFileSync(file, 'utf8')) as Record<string, unknown>

@@ -101,7 +101,8 @@ const sampleStore = ({ type, options }: Store): string =>
 const sampleOptions = (group: OptionGroup): string =>
   optionsOf(group)
     .map(([name, option]) => {
-      const about = [option.help, `Expects ${option.expects}.`, ...remarks(option)].join(' ').replaceAll('`', '')
+      const expects = option.expects === 'text' ? [] : [`Expects ${option.expects}.`]
+      const about = [option.help, ...expects, ...remarks(option)].join(' ').replaceAll('`', '')
       const written = option.print(option.default)
       const entries = written.length === 0 ? [`${name} = <None>`] : written.map((value) => printEntry(name, value))
       return `${comment(about)}\n${entries.map((entry) => `#${entry}\n`).join('')}`

@@ -140,8 +140,9 @@ const logFile = ({ DEFAULT: { log_file, log_dir } }: Config): string | undefined
   return log_dir === undefined ? log_file : resolve(log_dir, log_file)
 }
 
-/** A worker that dies sooner than this after its start is not replaced at once. */
-const RESPAWN_MS = 1000
+/** Pause before a dead worker is replaced, and before one is that died without having served. */
+const RESPAWN_MS = 100
+const RETRY_MS = 5000
 /** What stays of the grace period for closing files and the database. */
 const CLOSING_MS = 5000
 
@@ -167,7 +168,7 @@ function supervise(config: Config, count: number, ready: () => void): void {
       if (stopping && left === 0) process.exit(process.exitCode ?? 0)
       return
     }
-    if (!served) {
+    if (!greeted) {
       // It could not even start, and has said why; another one would fare no better.
       process.exitCode = code === 0 ? 1 : code
       stop('SIGTERM')
@@ -175,7 +176,7 @@ function supervise(config: Config, count: number, ready: () => void): void {
       return
     }
     console.error(`WARNING: worker ${child.process.pid} died, starting another one`)
-    setTimeout(fork, RESPAWN_MS)
+    setTimeout(() => stopping || fork(), served ? RESPAWN_MS : RETRY_MS)
   })
 
   const replaced = new Set<Child>()
@@ -186,13 +187,14 @@ function supervise(config: Config, count: number, ready: () => void): void {
     }
     stopping = true
     const children = Object.values(cluster.workers ?? {}).filter((child) => child !== undefined)
-    for (const child of children) child.send('stop')
-    setTimeout(
-      () => {
-        for (const child of children) child.process.kill('SIGKILL')
-      },
-      config.DEFAULT.graceful_shutdown_timeout * 1000 + CLOSING_MS,
-    ).unref()
+    for (const child of children) child.send('stop', () => undefined) // one that is dying anyway need not hear
+    if (children.length === 0) process.exit(process.exitCode ?? 0)
+    const graceMs = config.DEFAULT.graceful_shutdown_timeout * 1000
+    if (graceMs === 0) return
+    const killAll = () => {
+      for (const child of children) child.process.kill('SIGKILL')
+    }
+    setTimeout(killAll, graceMs + CLOSING_MS).unref()
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)
@@ -202,7 +204,7 @@ function supervise(config: Config, count: number, ready: () => void): void {
       const successor = fork()
       successor.once('listening', () => {
         replaced.add(old)
-        old.send('stop')
+        old.send('stop', () => undefined)
       })
     }
   })

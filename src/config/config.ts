@@ -140,7 +140,7 @@ function refer(reading: Reading, reference: string, group: string, within: reado
   throw new Error('expected the name of an option after $; a $ that stands for itself is written $$')
 }
 
-/** Every option with its value, as a file would have it; secrets are masked. */
+/** Every option with its value, in the form of a file, references resolved and secrets masked. */
 export const describe = (config: Config): string =>
   [...config.declared()]
     .map(([name, options]) => `[${name}]\n${describeGroup(options, config.group(name, options))}`)

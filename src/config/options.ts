@@ -147,14 +147,22 @@ interface OpenLimits {
   readonly max: number | undefined
 }
 
+/** Every digit of a large number, as it was declared. */
+const digits = (value: number): string => (Number.isInteger(value) ? BigInt(value).toString() : String(value))
+
+const inWords = ({ min, max }: OpenLimits): string => {
+  if (min !== undefined && max !== undefined) return ` from ${digits(min)} to ${digits(max)}`
+  return min !== undefined ? ` of at least ${digits(min)}` : max !== undefined ? ` of at most ${digits(max)}` : ''
+}
+
 const number = (what: string, form: RegExp, { min, max }: OpenLimits): ValueType<number> => ({
-  expects: what + (min === undefined ? '' : ` from ${min}`) + (max === undefined ? '' : ` up to ${max}`),
+  expects: `${what}${inWords({ min, max })}`,
   read: (raw) => {
     const written = raw.trim()
     const value = Number(written.replaceAll('_', ''))
     return form.test(written) && value >= (min ?? -Infinity) && value <= (max ?? Infinity) ? value : undefined
   },
-  write: String,
+  write: digits,
 })
 
 export const wholeNumber = (limits: { [Name in keyof OpenLimits]?: number | undefined } = {}): ValueType<number> =>

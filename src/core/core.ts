@@ -1,5 +1,6 @@
 import type { Identity } from '../auth/identity.ts'
 import type { Database, Scope, Worker } from '../db/database.ts'
+import type { AttemptId } from '../domain/ids.ts'
 import type { Log } from '../log.ts'
 import type { Notifier } from '../notify/notifier.ts'
 import type { PolicyEnforcer } from '../policy/enforcer.ts'
@@ -36,6 +37,8 @@ export interface Core {
   readonly policy: PolicyEnforcer
   readonly notifier: Notifier
   readonly worker: Worker
+  /** Uploads that this process is busy with; a claim of ours that is not among them was left behind. */
+  readonly attempts: Set<AttemptId>
   readonly log: Log
 }
 

@@ -5,6 +5,7 @@ import type { AttemptId, ImageId } from '../domain/ids.ts'
 import { canBecome, type Image, type Location } from '../domain/image.ts'
 import type { ByteRange, ByteSource } from '../io/bytes.ts'
 import { inspector, judge } from '../io/inspect.ts'
+import type { Tap } from '../io/pump.ts'
 import { enforceImage } from '../policy/enforce.ts'
 import type { Store, Stored } from '../store/store.ts'
 import type { Core, RequestContext } from './core.ts'
@@ -26,19 +27,17 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
   enforceImage(core.policy, 'upload_image', ctx.identity, image)
   admitUpload(core, image, upload.size)
 
-  const claim: Claim = { attempt: randomUUID() as AttemptId, imageId: id, worker: core.worker.id, store: store.id }
-  core.notifier.notify({ type: 'image.prepare', image: await beginClaim(core, claim) })
-  let stored: Stored | undefined
+  const attempt = randomUUID() as AttemptId
+  const claim: Claim = { attempt, imageId: id, worker: core.worker.id, store: store.id }
+  core.attempts.add(attempt)
   try {
-    const written = await writeData(core, ctx, store, image, claim, upload)
-    stored = written.stored
-    // Not bound to the client's connection: once the bytes are stored, a vanished client must not orphan them.
-    const active = await core.db.images.settle(claim, activated(written))
+    core.notifier.notify({ type: 'image.prepare', image: await beginClaim(core, claim) })
+    const active = await fillClaim(core, ctx, store, image, claim, upload)
     core.notifier.notify({ type: 'image.upload', image: active })
     core.notifier.notify({ type: 'image.activate', image: active })
     return active
-  } catch (cause) {
-    throw await undoUpload(core, store, claim, stored, cause)
+  } finally {
+    core.attempts.delete(attempt)
   }
 }
 
@@ -52,44 +51,36 @@ async function beginClaim(core: Core, claim: Claim): Promise<Image> {
   }
 }
 
-interface WrittenData {
-  readonly stored: Stored
-  readonly virtualSize: number | null
-}
-
-async function writeData(
+/** Writes the data and makes the image active, or takes everything back. */
+async function fillClaim(
   core: Core,
   ctx: RequestContext,
   store: Store,
   image: Image,
   claim: Claim,
   upload: Upload,
-): Promise<WrittenData> {
-  const inspected = image.containerFormat === 'bare' ? inspector() : undefined
-  const stored = await store.put(image.id, upload.body(), {
-    ...(upload.size === undefined ? {} : { size: upload.size }),
-    attempt: claim.attempt,
-    signal: ctx.signal,
-    hashAlgorithm: core.dataRules.hashAlgorithm,
-    taps: [sizeCap(core.limits.imageSize), ...(inspected ? [{ update: inspected.update }] : [])],
-  })
-  if (inspected === undefined) return { stored, virtualSize: null }
+): Promise<Image> {
+  const inspected = inspection(core, image)
+  let stored: Stored | undefined
   try {
-    const verdict = judge(inspected.end(), image.diskFormat ?? 'raw', stored.size, {
-      requireMatch: core.dataRules.requireFormatMatch,
-      vmdkAllowedTypes: core.dataRules.vmdkAllowedTypes,
-      gptNonfatal: core.dataRules.gptNonfatal,
+    stored = await store.put(image.id, upload.body(), {
+      ...(upload.size === undefined ? {} : { size: upload.size }),
+      attempt: claim.attempt,
+      signal: ctx.signal,
+      hashAlgorithm: core.dataRules.hashAlgorithm,
+      taps: [sizeCap(core.limits.imageSize), ...(inspected ? [inspected] : [])],
     })
-    for (const warning of verdict.warnings) core.log.warn(`Image ${image.id}: ${warning}`)
-    return { stored, virtualSize: verdict.virtualSize }
-  } catch (refused) {
-    await store.discard(stored)
-    throw refused
+    // Not bound to the client's connection: once the bytes are stored, a vanished client must not orphan them.
+    return await core.db.images.settle(claim, activated(stored, inspected?.virtualSize() ?? null))
+  } catch (cause) {
+    const committed = stored && (await findCommitted(core, claim, stored, cause))
+    if (committed) return committed
+    throw await undoUpload(core, store, claim, stored, cause)
   }
 }
 
 /** Refuses the stream as soon as it is larger than any image may be. */
-function sizeCap(limit: number): { update(chunk: Buffer): void } {
+function sizeCap(limit: number): Tap {
   let size = 0
   return {
     update: (chunk) => {
@@ -100,8 +91,30 @@ function sizeCap(limit: number): { update(chunk: Buffer): void } {
 }
 
 function admitSize(size: number, limit: number): void {
-  if (size > limit)
+  if (size > limit) {
     throw new ServiceError('too-large', 'The incoming image is too large: The provided image is too large.')
+  }
+}
+
+/** Looks at the format while the data passes; at its end refuses what is not as stated, before the store keeps it. */
+function inspection(core: Core, image: Image): (Tap & { virtualSize(): number | null }) | undefined {
+  if (image.containerFormat !== 'bare') return undefined
+  const { requireFormatMatch: requireMatch, vmdkAllowedTypes, gptNonfatal } = core.dataRules
+  const { update, end } = inspector()
+  let size = 0
+  let virtualSize: number | null = null
+  return {
+    update: (chunk) => {
+      size += chunk.length
+      update(chunk)
+    },
+    end: () => {
+      const verdict = judge(end(), image.diskFormat ?? 'raw', size, { requireMatch, vmdkAllowedTypes, gptNonfatal })
+      for (const warning of verdict.warnings) core.log.warn(`Image ${image.id}: ${warning}`)
+      virtualSize = verdict.virtualSize
+    },
+    virtualSize: () => virtualSize,
+  }
 }
 
 function admitUpload(core: Core, image: Image, size: number | undefined): void {
@@ -113,15 +126,13 @@ function admitUpload(core: Core, image: Image, size: number | undefined): void {
     ...(image.containerFormat === null ? ['container_format'] : []),
   ]
   if (missing.length > 0) {
-    throw new ServiceError(
-      'invalid',
-      `${missing.length === 1 ? 'Property' : 'Properties'} ${missing.join(', ')} must be set prior to saving data.`,
-    )
+    const noun = missing.length === 1 ? 'Property' : 'Properties'
+    throw new ServiceError('invalid', `${noun} ${missing.join(', ')} must be set prior to saving data.`)
   }
   admitSize(size ?? 0, core.limits.imageSize)
 }
 
-const activated = ({ stored, virtualSize }: WrittenData): ImageChange & { readonly status: 'active' } => ({
+const activated = (stored: Stored, virtualSize: number | null): ImageChange & { readonly status: 'active' } => ({
   status: 'active',
   size: stored.size,
   virtualSize,
@@ -138,6 +149,19 @@ const vanished = (id: ImageId, cause: unknown) =>
     { cause },
   )
 
+const ADMIN = { admin: true, project: undefined } as const
+
+/** A commit that failed may have happened all the same (its answer was lost): the row says so, nobody guesses. */
+async function findCommitted(core: Core, claim: Claim, stored: Stored, cause: unknown): Promise<Image | undefined> {
+  if (hasKind(cause, 'not-found', 'conflict')) return undefined
+  const image = await core.db.images.get(claim.imageId, ADMIN).catch((error: unknown) => {
+    if (hasKind(error, 'not-found')) return undefined
+    // Neither published nor removed until the database answers again: the claim stays, and the sweep decides.
+    throw cause
+  })
+  return image?.locations.some(({ uri }) => uri === stored.location.uri) ? image : undefined
+}
+
 /** Takes back what the upload did, last thing first, and says what the client is to hear. */
 async function undoUpload(
   core: Core,
@@ -146,11 +170,9 @@ async function undoUpload(
   stored: Stored | undefined,
   cause: unknown,
 ): Promise<unknown> {
-  if (stored !== undefined) {
-    // What cannot be removed now stays claimed, and is swept once this worker is gone.
-    await store.discard(stored)
-  }
   try {
+    // Who lost the claim lost the data too: the name may by now be that of somebody else's upload.
+    if (stored !== undefined && !hasKind(cause, 'conflict')) await store.discard(stored)
     await core.db.images.settle(claim, { status: 'queued', size: null, virtualSize: null })
   } catch (lost) {
     if (hasKind(lost, 'not-found', 'conflict')) return vanished(claim.imageId, cause)

@@ -14,6 +14,8 @@ export type ImageDraft = Partial<ImageAttributes> & {
   readonly id?: ImageId
   readonly tags: readonly string[]
   readonly properties: ReadonlyMap<string, string | null>
+  /** What is wrong with it, for the ears of those who may create images at all. */
+  readonly refusal?: ServiceError
 }
 
 /** One operation of a JSON patch on a base attribute, the tags or an extra property. */
@@ -38,6 +40,7 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
   const { identity } = ctx
   const owner = draft.owner === undefined ? (identity.projectId ?? null) : draft.owner
   enforceNewImage(core.policy, identity, { owner, visibility: draft.visibility })
+  if (draft.refusal !== undefined) throw draft.refusal
   admitTags(core.limits, draft.tags.length)
   admitProperties(core.limits, draft.properties.keys())
 
@@ -52,7 +55,7 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
     minDisk: draft.minDisk ?? 0,
     diskFormat: draft.diskFormat ?? null,
     containerFormat: draft.containerFormat ?? null,
-    tags: draft.tags,
+    tags: [...new Set(draft.tags)],
     properties: draft.properties,
   })
   core.notifier.notify({ type: 'image.create', image })
@@ -72,7 +75,14 @@ export async function listImages(
   query: ImageQuery,
 ): Promise<{ readonly images: readonly Image[]; readonly next: ImageId | undefined }> {
   enforce(core.policy, 'get_images', ctx.identity, { project_id: ctx.identity.projectId })
-  const page = await core.db.images.list(query, ctx.scope)
+  const page = await core.db.images.list(query, ctx.scope).catch((cause: unknown) => {
+    if (hasKind(cause, 'not-found'))
+      throw new ServiceError('invalid', `No image found with ID ${query.marker}`, { cause })
+    if (hasKind(cause, 'forbidden')) {
+      throw new ServiceError('forbidden', `Forbidding request, image ${query.marker} not visible`, { cause })
+    }
+    throw cause
+  })
   const images = page.filter((image) => core.policy.allows('get_image', ctx.identity, imageTarget(image, ctx.identity)))
   const last = images.at(-1)
   return { images, next: page.length === query.limit ? last?.id : undefined }
@@ -191,7 +201,12 @@ export async function addTag(core: Core, ctx: RequestContext, id: ImageId, tag: 
 
 export async function removeTag(core: Core, ctx: RequestContext, id: ImageId, tag: string): Promise<void> {
   const image = await loadImageForTags(core, ctx, id)
-  await core.db.images.removeTag(id, tag)
+  try {
+    await core.db.images.removeTag(id, tag)
+  } catch (cause) {
+    if (!hasKind(cause, 'not-found')) throw cause
+    throw new ServiceError('not-found', 'The resource could not be found.', { cause })
+  }
   notifyUpdated(core, image)
 }
 

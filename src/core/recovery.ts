@@ -32,37 +32,39 @@ export function thisWorker(): Worker {
 
 /** A worker is dead when its process is known to be gone, or when its lease ran out. */
 const isDead = (worker: Worker, expired: boolean, here: Worker): boolean =>
-  worker.id !== here.id && (expired || (worker.node === here.node && startTime(worker.pid) !== worker.startedAt))
+  expired || (worker.node === here.node && startTime(worker.pid) !== worker.startedAt)
 
 /**
- * Undoes what dead workers left: half-written data is removed, images go back to `queued`, and the data of deleted
- * images is erased. Any number of workers may sweep at once; each claim is undone by one of them.
+ * Undoes what dead workers left, and what this one could not undo before: half-written data is removed, images go back
+ * to `queued`, and the data of deleted images is erased. Any number of workers may sweep at once; each claim is undone
+ * by one of them.
  */
 export async function sweep(core: Core): Promise<void> {
   for (const { worker, expired } of await core.db.workers.list()) {
-    if (!isDead(worker, expired, core.worker)) continue
-    const claims = await core.db.workers.claims(worker.id)
-    for (const claim of claims) {
+    const ours = worker.id === core.worker.id
+    if (!ours && !isDead(worker, expired, core.worker)) continue
+    for (const claim of await core.db.workers.claims(worker.id)) {
+      if (ours && core.attempts.has(claim.attempt)) continue
       try {
-        await undoClaim(core, claim)
+        if (ours || (await core.db.workers.takeOver(claim, core.worker.id))) {
+          await undoClaim(core, { ...claim, worker: core.worker.id })
+        }
       } catch (error) {
         core.log.error(`Cannot undo the interrupted upload of image ${claim.imageId} yet`, error)
       }
     }
-    await core.db.workers.remove(worker.id)
+    if (!ours) await core.db.workers.remove(worker.id)
   }
   for (const { id, location } of await core.db.images.undropped(1000)) await eraseData(core, id, [location])
 }
 
 async function undoClaim(core: Core, claim: Claim): Promise<void> {
-  if (!(await core.db.workers.takeOver(claim, core.worker.id))) return
-  const ours = { ...claim, worker: core.worker.id }
   const store = core.stores.byId(claim.store)
   // A store that is not configured any more cannot be cleaned; its image is freed all the same.
   if (store === undefined) core.log.warn(`Store ${claim.store} of an interrupted upload is not configured here`)
   else await store.sweep(claim.imageId, claim.attempt, AbortSignal.timeout(60_000))
   try {
-    await core.db.images.settle(ours, { status: 'queued', size: null, virtualSize: null })
+    await core.db.images.settle(claim, { status: 'queued', size: null, virtualSize: null })
     core.log.warn(`Image ${claim.imageId} is queued again: its upload was interrupted`)
   } catch (error) {
     if (!hasKind(error, 'not-found', 'conflict')) throw error

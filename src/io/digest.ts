@@ -70,6 +70,8 @@ export function openDigesters(memory: SharedArrayBuffer, threadCount: number): D
     // The same extension as this file: .ts in the sources, .js in a build.
     const worker = new Worker(new URL(`./digest-worker${extname(import.meta.url)}`, import.meta.url), {
       workerData: memory,
+      // Flags of the process, such as those of a test run, are not for it.
+      execArgv: [],
     })
     const jobs = new Map<number, Job>()
     const fail = (cause?: unknown) => {

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { describe, it, type TestContext } from 'node:test'
 import { inspect } from 'node:util'
-import { hasKind, ServiceError } from '../domain/errors.ts'
+import { hasKind } from '../domain/errors.ts'
 import type { AttemptId, ImageId, LocationUri } from '../domain/ids.ts'
 import type { ByteSource } from '../io/bytes.ts'
-import type { StoreDriver, StoreFeatures, WriteOptions } from './driver.ts'
+import type { StoreDriver, StoreFeatures } from './driver.ts'
 
 /** A fresh and empty storage, and the driver on it. */
 export interface StoreUnderTest {
@@ -40,13 +40,15 @@ export function storeConformance(harness: StoreHarness): void {
   const check = (
     title: string,
     body: (storage: StoreUnderTest, t: TestContext) => Promise<void>,
-    { needs = 'write', open = harness.open }: { needs?: keyof StoreFeatures; open?: StoreHarness['open'] | undefined } = {},
+    { needs = 'write', ...how }: { needs?: keyof StoreFeatures; open?: StoreHarness['open'] | undefined } = {},
   ) => {
-    const skip = harness.skip?.[title] ?? (features[needs] ? false : `no ${needs}`)
+    const open = 'open' in how ? how.open : harness.open
+    const skip =
+      harness.skip?.[title] ?? (!features[needs] ? `no ${needs}` : open === undefined && 'no way to set it up')
     it(title, { skip, timeout: 60_000 }, async (t) => {
-      const storage = await open(t)
+      const storage = await (open ?? harness.open)(t)
       try {
-        await body(recorded(storage, harness.secrets ?? []), t)
+        await body(discreet(storage, harness.secrets ?? []), t)
         assert.deepEqual(await storage.leftovers(), [], 'something is left behind')
       } finally {
         await storage.driver.close()
@@ -75,27 +77,28 @@ export function storeConformance(harness: StoreHarness): void {
 
     check('write() takes chunks of any size from one buffer that is used again', async ({ driver }) => {
       const data = randomBytes(300 * KIB)
-      const { uri } = await write(driver, newId(), sameBuffer(data, [1, 17, 4096, 100_000, 3]))
+      const body = sameBuffer(data, [1, 17, 4096, 100_000, 3])
+      const { uri } = await driver.write(newId(), body, { ...call(), size: data.length })
       assert.ok((await readAll(driver, uri)).equals(data))
       await driver.delete(uri, call())
     })
 
     check('write() names the image in its location, with a scheme of its own', async ({ driver }) => {
       const id = newId()
-      const { uri } = await write(driver, id, source(randomBytes(10)))
+      const { uri } = await write(driver, id, randomBytes(10))
       assert.ok(uri.includes(id), uri)
       assert.ok(driver.schemes.includes(uri.slice(0, uri.indexOf(':'))), uri)
       await driver.delete(uri, call())
     })
 
-    for (const [title, kind, body, size] of [
+    for (const [title, kind, make, size] of [
       ['when the body ends early', 'invalid', () => source(randomBytes(MIB)), 2 * MIB],
       ['when the body is longer than declared', 'invalid', () => source(randomBytes(2 * MIB)), MIB],
       ['when the body fails midway', 'own', () => failing(randomBytes(MIB), BODY_ERROR), 2 * MIB],
     ] as const) {
       check(`write() leaves nothing behind ${title}`, async ({ driver, leftovers }) => {
         const id = newId()
-        const body = tracked(body_(body))
+        const body = tracked(make())
         await assert.rejects(driver.write(id, body.source, { ...call(), size }), (error) =>
           kind === 'own' ? error === BODY_ERROR : hasKind(error, kind),
         )
@@ -144,8 +147,8 @@ export function storeConformance(harness: StoreHarness): void {
     check('write() of data that exists is a conflict, and the data stays', async ({ driver }) => {
       const id = newId()
       const first = randomBytes(1000)
-      const { uri } = await write(driver, id, source(first))
-      await assert.rejects(write(driver, id, source(randomBytes(1000))), (error) => hasKind(error, 'conflict'))
+      const { uri } = await write(driver, id, first)
+      await assert.rejects(write(driver, id, randomBytes(1000)), (error) => hasKind(error, 'conflict'))
       assert.ok((await readAll(driver, uri)).equals(first))
       await driver.delete(uri, call())
     })
@@ -155,7 +158,7 @@ export function storeConformance(harness: StoreHarness): void {
       const id = newId()
       const bodies = drivers.map(() => randomBytes(200 * KIB))
       const results = await Promise.allSettled(
-        drivers.map((one, index) => write(one, id, source(bodies[index] ?? Buffer.alloc(0)))),
+        drivers.map((one, index) => write(one, id, bodies[index] ?? Buffer.alloc(0))),
       )
       const winners = results.flatMap((result, index) => (result.status === 'fulfilled' ? [{ result, index }] : []))
       assert.equal(winners.length, 1)
@@ -172,7 +175,7 @@ export function storeConformance(harness: StoreHarness): void {
 
     check('two images are written at once, each with its own data', async ({ driver }) => {
       const bodies = [randomBytes(2 * MIB + 1), randomBytes(2 * MIB + 2)]
-      const written = await Promise.all(bodies.map((data) => write(driver, newId(), source(data))))
+      const written = await Promise.all(bodies.map((data) => write(driver, newId(), data)))
       for (const [index, { uri }] of written.entries()) {
         assert.ok((await readAll(driver, uri)).equals(bodies[index] ?? Buffer.alloc(0)))
         await driver.delete(uri, call())
@@ -189,10 +192,10 @@ export function storeConformance(harness: StoreHarness): void {
           )
           assert.deepEqual(await leftovers(), [])
         }
-        const { uri } = await write(driver, newId(), source(randomBytes(KIB)))
+        const { uri } = await write(driver, newId(), randomBytes(KIB))
         await driver.delete(uri, call())
       },
-      { open: harness.openFull ?? ((t) => (t.skip('no way to fill it'), harness.open(t))) },
+      { open: harness.openFull },
     )
 
     check('sweep() removes what an unfinished write left, and the image can be written again', async (storage) => {
@@ -223,7 +226,7 @@ export function storeConformance(harness: StoreHarness): void {
 
     check('sweep() leaves other images alone', async ({ driver }) => {
       const data = randomBytes(10)
-      const { uri } = await write(driver, newId(), source(data))
+      const { uri } = await write(driver, newId(), data)
       await driver.sweep(newId(), newAttempt(), call())
       assert.ok((await readAll(driver, uri)).equals(data))
       await driver.delete(uri, call())
@@ -234,7 +237,7 @@ export function storeConformance(harness: StoreHarness): void {
       async ({ driver }) => {
         const size = 2 * MIB + 123
         const data = randomBytes(size)
-        const { uri } = await write(driver, newId(), source(data))
+        const { uri } = await write(driver, newId(), data)
         const random = Array.from({ length: 20 }, () => {
           const offset = Math.floor(Math.random() * size)
           return [offset, Math.floor(Math.random() * (size - offset + 1))] as const
@@ -260,7 +263,7 @@ export function storeConformance(harness: StoreHarness): void {
 
     check('a reader may leave at any time, even before its first chunk', async ({ driver }) => {
       const data = randomBytes(2 * MIB)
-      const { uri } = await write(driver, newId(), source(data))
+      const { uri } = await write(driver, newId(), data)
       for (const chunks of [0, 1, 3]) {
         const reader = (await driver.read(uri, call()))[Symbol.asyncIterator]()
         for (let index = 0; index < chunks; index++) await reader.next()
@@ -273,14 +276,14 @@ export function storeConformance(harness: StoreHarness): void {
 
     check('two readers at once get the whole data each', async ({ driver }) => {
       const data = randomBytes(3 * MIB)
-      const { uri } = await write(driver, newId(), source(data))
+      const { uri } = await write(driver, newId(), data)
       for (const got of await Promise.all([readAll(driver, uri), readAll(driver, uri)])) assert.ok(got.equals(data))
       await driver.delete(uri, call())
     })
 
     check('data that is deleted while it is read comes right or ends with an error', async ({ driver }) => {
       const data = randomBytes(3 * MIB)
-      const { uri } = await write(driver, newId(), source(data))
+      const { uri } = await write(driver, newId(), data)
       const reader = (await driver.read(uri, call()))[Symbol.asyncIterator]()
       const first = Buffer.from((await reader.next()).value ?? '')
       await driver.delete(uri, call()).catch(async (error: unknown) => {
@@ -297,7 +300,7 @@ export function storeConformance(harness: StoreHarness): void {
 
     check('read() stops with the signal, and the driver stays usable', async ({ driver }) => {
       const data = randomBytes(3 * MIB)
-      const { uri } = await write(driver, newId(), source(data))
+      const { uri } = await write(driver, newId(), data)
       const stop = new AbortController()
       const reader = (await driver.read(uri, call(stop.signal)))[Symbol.asyncIterator]()
       await reader.next()
@@ -308,7 +311,7 @@ export function storeConformance(harness: StoreHarness): void {
     })
 
     check('what is not there is not found, and deleting twice is noticed', async ({ driver }) => {
-      const { uri } = await write(driver, newId(), source(randomBytes(10)))
+      const { uri } = await write(driver, newId(), randomBytes(10))
       await driver.delete(uri, call())
       await assert.rejects(driver.delete(uri, call()), isMissing)
       await assert.rejects(driver.stat(uri, call()), isMissing)
@@ -324,7 +327,7 @@ export function storeConformance(harness: StoreHarness): void {
     })
 
     check('every method rejects at once when its signal is aborted already', async ({ driver }) => {
-      const { uri } = await write(driver, newId(), source(randomBytes(10)))
+      const { uri } = await write(driver, newId(), randomBytes(10))
       for (const attempt of everyMethod(driver, uri, AbortSignal.abort(ABORTED))) {
         await assert.rejects(attempt, (error) => error === ABORTED)
       }
@@ -332,7 +335,7 @@ export function storeConformance(harness: StoreHarness): void {
     })
 
     check('a closed driver ends what is open and is unavailable from then on', async ({ driver, leftovers }) => {
-      const { uri } = await write(driver, newId(), source(randomBytes(3 * MIB)))
+      const { uri } = await write(driver, newId(), randomBytes(3 * MIB))
       const reader = (await driver.read(uri, call()))[Symbol.asyncIterator]()
       await reader.next()
       const body = stalling(randomBytes(100 * KIB))
@@ -354,7 +357,7 @@ export function storeConformance(harness: StoreHarness): void {
       if (again === undefined) return t.skip('its storage is its own')
       const other = await again()
       const data = randomBytes(1000)
-      const { uri } = await write(driver, newId(), source(data))
+      const { uri } = await write(driver, newId(), data)
       assert.ok((await readAll(other, uri)).equals(data))
       await other.delete(uri, call())
       await assert.rejects(driver.stat(uri, call()), isMissing)
@@ -401,13 +404,135 @@ const newId = () => randomUUID() as ImageId
 const newAttempt = () => randomUUID() as AttemptId
 const call = (signal: AbortSignal = new AbortController().signal) => ({ signal, attempt: newAttempt() })
 const imageIn = (uri: LocationUri) => (/[0-9a-f-]{36}/.exec(uri)?.[0] ?? '') as ImageId
-const body_ = (make: () => ByteSource): ByteSource => make()
 
-const write = async (driver: StoreDriver, id: ImageId, body: ByteSource) => {
-  // A body of known size, so that every driver takes it.
-  const bytes = await collect(body)
-  return driver.write(id, source(bytes), { ...call(), size: bytes.length })
-}
-const readAll = async (driver: StoreDriver, uri: LocationUri, range: Pick<ByteRangeOptions, 'offset' | 'length'> = {}) =>
+const write = (driver: StoreDriver, id: ImageId, data: Buffer) =>
+  driver.write(id, source(data), { ...call(), size: data.length })
+
+const readAll = async (driver: StoreDriver, uri: LocationUri, range: { offset?: number; length?: number } = {}) =>
   collect(await driver.read(uri, { ...call(), ...range }))
 
+async function collect(bytes: ByteSource): Promise<Buffer> {
+  const chunks: Buffer[] = []
+  for await (const chunk of bytes) chunks.push(Buffer.from(chunk))
+  return Buffer.concat(chunks)
+}
+
+/** That nothing of a failed write is in the way of another one. */
+async function rewrites(driver: StoreDriver, id: ImageId): Promise<void> {
+  const data = randomBytes(1000)
+  const { uri } = await write(driver, id, data)
+  assert.ok((await readAll(driver, uri)).equals(data))
+  await driver.delete(uri, call())
+}
+
+function everyMethod(driver: StoreDriver, uri: LocationUri, signal: AbortSignal): readonly (() => Promise<unknown>)[] {
+  const options = call(signal)
+  return [
+    () => driver.write(newId(), source(randomBytes(10)), { ...options, size: 10 }),
+    () => driver.read(uri, options),
+    () => driver.stat(uri, options),
+    () => driver.delete(uri, options),
+    () => driver.sweep(newId(), options.attempt, options),
+    ...(driver.freeBytes === undefined ? [] : [async () => driver.freeBytes?.(options)]),
+  ]
+}
+
+/** The same storage, where no error may show one of the secrets. */
+function discreet(storage: StoreUnderTest, secrets: readonly string[]): StoreUnderTest {
+  const watched =
+    <Args extends unknown[], Result>(method: (...args: Args) => Promise<Result>) =>
+    (...args: Args): Promise<Result> =>
+      method(...args).catch((error: unknown) => {
+        for (const secret of secrets)
+          assert.ok(!inspect(error, { depth: 10 }).includes(secret), 'an error shows a secret')
+        throw error
+      })
+  const { driver } = storage
+  return {
+    ...storage,
+    driver: {
+      ...driver,
+      write: watched(driver.write),
+      read: watched(driver.read),
+      stat: watched(driver.stat),
+      delete: watched(driver.delete),
+      sweep: watched(driver.sweep),
+    },
+  }
+}
+
+// Bodies
+
+async function* source(data: Buffer): ByteSource {
+  for (let from = 0; from < data.length; from += 256 * KIB) yield data.subarray(from, from + 256 * KIB)
+}
+
+/** Chunks of the given sizes in turn, all in one buffer. */
+async function* sameBuffer(data: Buffer, sizes: readonly number[]): ByteSource {
+  const buffer = Buffer.alloc(Math.max(...sizes))
+  for (let from = 0, turn = 0; from < data.length; turn++) {
+    const length = data.copy(buffer, 0, from, from + (sizes[turn % sizes.length] ?? 1))
+    yield buffer.subarray(0, length)
+    buffer.fill(0)
+    from += length
+  }
+}
+
+async function* failing(data: Buffer, error: Error): ByteSource {
+  yield* source(data)
+  throw error
+}
+
+/** Says whether whoever read it has left it, or read it to its end. */
+function tracked(bytes: ByteSource): { readonly source: ByteSource; left(): boolean } {
+  let left = false
+  const watch = async function* (): ByteSource {
+    try {
+      yield* bytes
+    } finally {
+      left = true
+    }
+  }
+  return { source: watch(), left: () => left }
+}
+
+/** Gives its data and then says nothing more until it is told to fail or left. */
+function stalling(data: Buffer): {
+  readonly source: ByteSource
+  readonly stalled: Promise<void>
+  fail(error: Error): void
+} {
+  const stalled = deferred<void>()
+  const more = deferred<IteratorResult<Buffer>>()
+  let given = false
+  return {
+    stalled: stalled.promise,
+    fail: more.reject,
+    source: {
+      [Symbol.asyncIterator]: () => ({
+        next: async () => {
+          if (given) {
+            stalled.resolve()
+            return more.promise
+          }
+          given = true
+          return { value: data, done: false }
+        },
+        return: async () => {
+          more.resolve({ value: undefined, done: true })
+          return { value: undefined, done: true }
+        },
+      }),
+    },
+  }
+}
+
+function deferred<T>() {
+  let resolve: (value: T) => void = () => undefined
+  let reject: (error: Error) => void = () => undefined
+  const promise = new Promise<T>((yes, no) => {
+    resolve = yes
+    reject = no
+  })
+  return { promise, resolve, reject }
+}

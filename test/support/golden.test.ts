@@ -7,12 +7,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import fc from 'fast-check'
-import { type Exchange, parse, print, record, replay, type Target, type Transcript } from './golden.ts'
+import { type Exchange, parse, print, type Response, record, replay, type Target, type Transcript } from './golden.ts'
 
 const word = fc.stringMatching(/^[A-Za-z][A-Za-z0-9-]{0,8}$/)
 const prose = fc.stringMatching(/^[A-Za-z0-9{}<>#:=]([ -~é]{0,20}[A-Za-z0-9{}<>#:=])?$/)
 const headers = fc.array(fc.tuple(word, fc.oneof(fc.constant(''), prose)), { maxLength: 3 })
-const body = fc.array(fc.stringMatching(/^[ -~é]{0,12}$/), { minLength: 1, maxLength: 4 }).map((lines) => lines.join('\n'))
+const body = fc
+  .array(fc.stringMatching(/^[ -~é]{0,12}$/), { minLength: 1, maxLength: 4 })
+  .map((lines) => lines.join('\n'))
 const message = { headers, body: fc.option(body, { nil: undefined }) }
 const exchange = fc.record(
   {
@@ -26,7 +28,11 @@ const exchange = fc.record(
       target: fc.stringMatching(/^\/[!-~]{0,12}$/),
       ...message,
     }),
-    response: fc.record({ status: fc.integer({ min: 100, max: 599 }), reason: fc.oneof(fc.constant(''), prose), ...message }),
+    response: fc.record({
+      status: fc.integer({ min: 100, max: 599 }),
+      reason: fc.oneof(fc.constant(''), prose),
+      ...message,
+    }),
   },
   { requiredKeys: ['title', 'request'] },
 )
@@ -56,10 +62,12 @@ const get = (target: string, more: Partial<Exchange> = {}): Exchange => ({
   request: { method: 'GET', target, headers: [] },
   ...more,
 })
-const json = (value: unknown): RequestListener => (_, answer) => {
-  answer.setHeader('Content-Type', 'application/json').end(JSON.stringify(value))
-}
-const answered = (value: unknown): Exchange['response'] => ({
+const json =
+  (value: unknown): RequestListener =>
+  (_, answer) => {
+    answer.setHeader('Content-Type', 'application/json').end(JSON.stringify(value))
+  }
+const answered = (value: unknown): Response => ({
   status: 200,
   reason: 'OK',
   headers: [['content-type', 'application/json']],
@@ -95,9 +103,15 @@ describe('record() and replay()', () => {
       get('/{{mine}}', { as: 'alice' }),
     ])
     assert.deepEqual(await record(file, target), ['create', 'GET /{{mine}}'])
-    assert.match(await text(), /< location: http:\/\/\{\{host\}\}\/\{\{mine\}\}\n< x-openstack-request-id: \{\{request_id\}\}/)
+    assert.match(
+      await text(),
+      /< location: http:\/\/\{\{host\}\}\/\{\{mine\}\}\n< x-openstack-request-id: \{\{request_id\}\}/,
+    )
     assert.match(await text(), /"time": "\{\{time\}\}", "path": "\/\{\{mine\}\}", "token": "alice:a:member"/)
-    assert.deepEqual((await replay(file, target)).flatMap((each) => each.details), [])
+    assert.deepEqual(
+      (await replay(file, target)).flatMap((each) => each.details),
+      [],
+    )
     assert.deepEqual(await record(file, target), [])
   })
 
@@ -110,7 +124,10 @@ describe('record() and replay()', () => {
       get('/less', { response: answered({ size: 1, list: [1, 2] }) }),
     ])
     const found = (await replay(file, target)).map(({ details }) => details)
-    assert.deepEqual(found.map((details) => details.length), [0, 1, 2, 1, 1])
+    assert.deepEqual(
+      found.map((details) => details.length),
+      [0, 1, 2, 1, 1],
+    )
     assert.equal(found[1]?.[0], 'body.size: expected 2, got 1')
   })
 

@@ -132,10 +132,10 @@ export function parse(text: string): Transcript {
     }
     const title = /^### (.+)$/.exec(lines[at] ?? '')?.[1] ?? fail('expected "### TITLE"')
     at += 1
-    const meta: Record<string, string> = {}
-    for (let line = lines[at]; line !== undefined && !line.startsWith('>'); line = lines[++at]) {
-      const [, key, value] = /^(?:# )?(differs|as|names|pick): (.+)$/.exec(line) ?? fail('expected a setting')
-      if (key !== undefined && value !== undefined) meta[key] = value
+    const settings: string[] = []
+    while (lines[at] !== undefined && !lines[at]?.startsWith('>')) {
+      settings.push(/^(?:# )?((?:differs|as|names|pick): .+)$/.exec(lines[at] ?? '')?.[1] ?? fail('expected a setting'))
+      at += 1
     }
     const [first = '', ...asked] = block('>')
     const [, method = '', target = ''] = /^([A-Z]+) (\S+)$/.exec(first) ?? fail('expected "> METHOD TARGET" above')
@@ -146,10 +146,7 @@ export function parse(text: string): Transcript {
         : (/^(\d{3})(?: (.*))?$/.exec(answered[0] ?? '') ?? fail('expected "< STATUS REASON" above'))
     exchanges.push({
       title,
-      ...(meta['differs'] === undefined ? {} : { differs: meta['differs'] }),
-      ...(meta['as'] === undefined ? {} : { as: meta['as'] }),
-      ...(meta['names'] === undefined ? {} : { names: meta['names'] }),
-      ...(meta['pick'] === undefined ? {} : { pick: meta['pick'].split(', ') }),
+      ...parseSettings(settings),
       request: { method, target, ...parseMessage(asked) },
       ...(answered.length === 0
         ? {}
@@ -157,6 +154,11 @@ export function parse(text: string): Transcript {
     })
   }
   return { server, about, exchanges }
+}
+
+function parseSettings(lines: readonly string[]): Pick<Exchange, 'differs' | 'as' | 'names' | 'pick'> {
+  const { pick, ...rest } = Object.fromEntries(lines.map((line) => line.split(/: (.*)/)))
+  return pick === undefined ? rest : { ...rest, pick: pick.split(', ') }
 }
 
 function parseMessage(lines: readonly string[]): { headers: Headers; body?: string } {
@@ -266,7 +268,7 @@ function generalize(text: string, asked: string, bindings: Bindings, name: () =>
   const host = bindings.get('host')
   if (host !== undefined) pattern = pattern.replaceAll(host, '{{host}}')
   // What a schema's validator adds about itself is a matter of its library.
-  pattern = pattern.replace(/\s+Failed validating [^]*$/, '{{*}}')
+  pattern = pattern.replace(/\s+Failed validating .*$/s, '{{*}}')
   return pattern.replace(/([a-z])\1{99,}/g, (run, letter: string) => `{{${letter}*${run.length}}}`)
 }
 
@@ -409,14 +411,23 @@ function compareJson(path: string, want: unknown, got: unknown, bindings: Bindin
   if (typeof want === 'string' && typeof got === 'string') {
     if (!matches(want, got, bindings)) differ(path, want, got)
   } else if (Array.isArray(want) && Array.isArray(got)) {
-    const order = (list: unknown[]): unknown[] => (path.endsWith('.tags') ? list.toSorted() : list)
-    const [left, right] = [order(want), order(got)]
+    const [left, right] = [want, path.endsWith('.tags') ? aligned(want, got, bindings) : got]
     for (let index = 0; index < Math.max(left.length, right.length); index++)
       compareJson(`${path}[${index}]`, left[index], right[index], bindings, differ)
   } else if (isRecord(want) && isRecord(got)) {
     for (const key of new Set([...Object.keys(want), ...Object.keys(got)]))
       compareJson(`${path}.${key}`, want[key], got[key], bindings, differ)
   } else if (!isDeepStrictEqual(want, got)) differ(path, want, got)
+}
+
+/** `got` in the order of the patterns that its items match: a set has none of its own. */
+function aligned(want: readonly unknown[], got: readonly unknown[], bindings: Bindings): readonly unknown[] {
+  const left = [...got]
+  const found = want.flatMap((pattern) => {
+    const at = left.findIndex((item) => matches(String(pattern), String(item), bindings))
+    return at === -1 ? [] : left.splice(at, 1)
+  })
+  return [...found, ...left]
 }
 
 // --- running ---------------------------------------------------------------------------------------------------------

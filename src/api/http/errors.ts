@@ -46,8 +46,8 @@ export const TITLES: Readonly<Record<number, string>> = {
 
 /** What clients have always read for errors that say nothing of their own. */
 const UNAUTHORIZED =
-  'This server could not verify that you are authorized to\r\naccess the document you requested.  Either you supplied the\r\n' +
-  'wrong credentials (e.g., bad password), or your browser\r\ndoes not understand how to supply the credentials required.\r\n'
+  'This server could not verify that you are authorized to access the document you requested. Either you supplied the ' +
+  'wrong credentials (e.g., bad password), or your browser does not understand how to supply the credentials required.'
 const ERRED = 'The server has either erred or is incapable of performing\r\nthe requested operation.\r\n'
 
 export interface Failure {
@@ -76,17 +76,6 @@ export const methodNotImplemented = (method: string): Failure => ({
   parts: [['\nThe request method ', true], [method, false], [' is not implemented for this server. ', true], BREAK],
 })
 
-export const found = (location: string): Failure => ({
-  status: 302,
-  headers: { location },
-  parts: [
-    ['The resource was found at ', true],
-    [location, false],
-    ['; you should be redirected automatically.', true],
-    ['\n\n\n', true],
-  ],
-})
-
 /** `contentType` is the request's; a 415 names it. */
 export function failureOf(error: unknown, contentType: string | undefined, challenge: string | undefined): Failure {
   if (!(error instanceof ServiceError) || error.kind === 'internal') return explained(500, ERRED)
@@ -105,7 +94,7 @@ export function failureOf(error: unknown, contentType: string | undefined, chall
         headers,
         parts: [
           ['The request media type ', true],
-          [contentType ?? '${CONTENT_TYPE}', false],
+          [contentType ?? 'text/plain', false],
           [' is not supported by this server.', true],
           ['\n<br /><br />\n', true],
           [message, false],
@@ -184,7 +173,10 @@ export function preferredRendering(accept: string | undefined): (typeof RENDERIN
     if (part.trim() === '') continue
     const match = RANGE.exec(part)
     if (match === null) return 'text/html'
-    const quality = /;\s*q\s*=\s*([0-9.]+)/i.exec(match[3] ?? '')?.[1]
+    const parameters = (match[3] ?? '').split(';').map((parameter) => parameter.trim())
+    const quality = parameters.flatMap((parameter) => /^q\s*=\s*([0-9.]+)$/i.exec(parameter)?.[1] ?? [])[0]
+    // We offer types without parameters: a range that wants one is for others.
+    if (parameters.some((parameter) => parameter !== '' && !/^q\s*=/i.test(parameter))) continue
     ranges.push({
       type: (match[1] ?? '').toLowerCase(),
       subtype: (match[2] ?? '').toLowerCase(),

@@ -3,8 +3,8 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import { ServiceError } from '../../domain/errors.ts'
 import type { ByteSource } from '../../io/bytes.ts'
 import type { Log } from '../../log.ts'
-import { type Cors, corsHeaders, isPreflight } from './cors.ts'
-import { type Failure, methodNotAllowed, methodNotImplemented } from './errors.ts'
+import { type Cors, corsHeaders } from './cors.ts'
+import { type Failure, methodNotAllowed, methodNotImplemented, TITLES } from './errors.ts'
 import type { ApiRequest, ApiResponse, Route } from './route.ts'
 
 /** A family of routes under one prefix, with its own way to let callers in and to report errors. */
@@ -52,13 +52,15 @@ export interface HttpServer {
   /** Routes a request without a socket, for tests. */
   readonly inject: FastifyInstance['inject']
   ready(): Promise<void>
-  /** Refuses new requests, lets running ones end for at most `graceMs`, then cuts them. */
+  /** Refuses new requests, lets running ones end for at most `graceMs` (0: as long as they take), then cuts them. */
   drain(graceMs: number): Promise<void>
 }
 
-const KNOWN_METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TRACE'])
+const KNOWN_METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH'])
 /** A request whose body nobody wanted may go on sending for so long, so that its client reads the answer. */
 const LINGER_MS = 10_000
+/** Methods whose chunked body counts as one (glance/common/wsgi.py, `httpverb_may_have_body`). */
+const MAY_HAVE_BODY = new Set(['POST', 'PUT', 'PATCH'])
 const UNDECODABLE =
   'Error decoding your request. Either the URL or the request body contained characters that could not be decoded by Glance'
 
@@ -106,11 +108,15 @@ export function createHttpServer(options: ServerOptions): HttpServer {
       app.route({
         method: route.method,
         url: `${face.prefix}${route.path}`,
-        handler: (request, reply) => serve(request, reply, face, route, route.handle),
+        // The router takes an empty segment for a parameter; to us it is another path.
+        handler: (request, reply) =>
+          hasEmptyParameter(request) ? notFound(request, reply) : serve(request, reply, face, route, route.handle),
       })
     }
   }
-  app.setNotFoundHandler((request, reply) => {
+  app.setNotFoundHandler((request, reply) => notFound(request, reply))
+
+  function notFound(request: FastifyRequest, reply: FastifyReply): void {
     const path = splitUrl(request.raw.url ?? '/')[0]
     const face =
       faces.find(({ prefix }) => prefix !== '' && (path === prefix || path.startsWith(`${prefix}/`))) ?? faces.at(-1)
@@ -118,11 +124,10 @@ export function createHttpServer(options: ServerOptions): HttpServer {
       const method = request.method
       const allowed = face === undefined ? [] : allowedMethods(face, path)
       if (allowed.length > 0) throw new Refusal(methodNotAllowed(method, allowed))
-      if (!KNOWN_METHODS.has(method) || method === 'OPTIONS' || method === 'TRACE')
-        throw new Refusal(methodNotImplemented(method))
+      if (!KNOWN_METHODS.has(method)) throw new Refusal(methodNotImplemented(method))
       throw new ServiceError('not-found', 'The resource could not be found.')
     })
-  })
+  }
 
   /** Runs one request from its first byte to its last; never throws. */
   function serve(
@@ -151,7 +156,8 @@ export function createHttpServer(options: ServerOptions): HttpServer {
     let length = '-'
 
     const answer = async (): Promise<ApiResponse> => {
-      if (options.cors !== undefined && isPreflight(raw)) return { status: 200, text: '' }
+      // Browsers ask before anybody has logged in; without `[cors]` the answer promises nothing.
+      if (request.method === 'OPTIONS') return { status: 200 }
       if (face === undefined) return { status: 404, text: '' }
       let extra: Readonly<Record<string, string>> = {}
       try {
@@ -218,7 +224,9 @@ export function createHttpServer(options: ServerOptions): HttpServer {
       context,
       signal,
       remoteAddress: raw.socket.remoteAddress,
-      hasBody: Number(raw.headers['content-length'] ?? 0) > 0 || raw.headers['transfer-encoding'] !== undefined,
+      hasBody:
+        Number(raw.headers['content-length'] ?? 0) > 0 ||
+        (raw.headers['transfer-encoding'] !== undefined && MAY_HAVE_BODY.has(request.method)),
       body: take,
       json: () => readJson(take(), options.jsonLimit),
     }
@@ -238,7 +246,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
       const closed = new Promise<void>((resolve) => (server?.listening ? server.close(() => resolve()) : resolve()))
       server?.closeIdleConnections()
       const sweepIdle = setInterval(() => server?.closeIdleConnections(), 200)
-      const cut = setTimeout(() => server?.closeAllConnections(), graceMs)
+      const cut = graceMs > 0 ? setTimeout(() => server?.closeAllConnections(), graceMs) : undefined
       await closed
       clearInterval(sweepIdle)
       clearTimeout(cut)
@@ -255,8 +263,6 @@ class Refusal extends Error {
     this.failure = failure
   }
 }
-/** Lets a handler answer with a failure of its own making. */
-export const refusal = (failure: Failure): Error => new Refusal(failure)
 
 function splitUrl(url: string): [path: string, query: string | undefined] {
   const at = url.indexOf('?')
@@ -284,9 +290,13 @@ export function matches(pattern: string, path: string): boolean {
 
 const expectsContinue = (raw: IncomingMessage): boolean => raw.headers.expect?.toLowerCase() === '100-continue'
 
+const hasEmptyParameter = (request: FastifyRequest): boolean =>
+  Object.values((request.params ?? {}) as Record<string, string>).includes('')
+
+/** A percent sign that is not followed by two hex digits stands for itself. */
 const decode = (text: string): string => {
   try {
-    return decodeURIComponent(text.replaceAll('+', ' '))
+    return decodeURIComponent(text.replaceAll('+', ' ').replace(/%(?![0-9a-f]{2})/gi, '%25'))
   } catch (cause) {
     throw new ServiceError('invalid', UNDECODABLE, { cause })
   }
@@ -363,11 +373,10 @@ async function send(
     text = JSON.stringify(response.json)
     headers['content-type'] ??= 'application/json'
   }
-  if (response.status !== 204 && response.status !== 304) {
-    headers['content-type'] ??= 'text/html; charset=UTF-8'
+  if (response.status !== 204) {
     headers['content-length'] = Buffer.byteLength(text)
   }
-  res.writeHead(response.status, headers)
+  res.writeHead(response.status, TITLES[response.status], headers)
   await new Promise<void>((resolve) => {
     res.once('close', resolve)
     res.end(raw.method === 'HEAD' ? undefined : text, () => resolve())

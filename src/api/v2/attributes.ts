@@ -37,12 +37,13 @@ const RESERVED: ReadonlySet<string> = new Set(['location', 'deleted', 'deleted_a
 const RESERVED_PREFIX = 'os_glance'
 const MAX_INT32 = 2 ** 31 - 1
 
+export const reservedError = (name: string) => new ServiceError('forbidden', `Attribute '${name}' is reserved.`)
 export const readOnlyError = (name: string) => new ServiceError('forbidden', `Attribute '${name}' is read-only.`)
 
 /** Throws `forbidden` for names that no client may use. */
 export function admitName(name: string): void {
   if (RESERVED.has(name) || name.startsWith(RESERVED_PREFIX)) {
-    throw new ServiceError('forbidden', `Attribute '${name}' is reserved.`)
+    throw reservedError(name)
   }
 }
 
@@ -53,10 +54,7 @@ export function admitAmount(name: string, value: unknown): void {
     throw new ServiceError('invalid', `Invalid value '${value}' for parameter '${name}': Cannot be a negative value`)
   }
   if (value > MAX_INT32) {
-    throw new ServiceError(
-      'invalid',
-      `Invalid value '${value}' for parameter '${name}': Cannot be greater than ${MAX_INT32}`,
-    )
+    throw new ServiceError('invalid', `'${name}' value out of range, must not exceed ${MAX_INT32}.`)
   }
 }
 

@@ -9,23 +9,6 @@ type Request = ApiRequest<RequestContext>
 
 export const imageDataRoutes = (core: Core): readonly Route<RequestContext>[] => [
   {
-    method: 'PUT',
-    path: '/images/:image_id/file',
-    plane: 'data',
-    handle: async (request) => {
-      mutating(request)
-      admitContentType(request)
-      const size = announcedSize(request)
-      const store = request.headers['x-image-meta-store']
-      await uploadImage(core, request.context, imageId(request), {
-        body: request.body,
-        ...(size === undefined ? {} : { size }),
-        ...(typeof store === 'string' ? { store } : {}),
-      })
-      return { status: 204 }
-    },
-  },
-  {
     method: 'GET',
     path: '/images/:image_id/file',
     plane: 'data',
@@ -46,6 +29,23 @@ export const imageDataRoutes = (core: Core): readonly Route<RequestContext>[] =>
         },
         data: data.source,
       }
+    },
+  },
+  {
+    method: 'PUT',
+    path: '/images/:image_id/file',
+    plane: 'data',
+    handle: async (request) => {
+      mutating(request)
+      admitContentType(request)
+      const size = announcedSize(request)
+      const store = request.headers['x-image-meta-store']
+      await uploadImage(core, request.context, imageId(request), {
+        body: request.body,
+        ...(size === undefined ? {} : { size }),
+        ...(typeof store === 'string' ? { store } : {}),
+      })
+      return { status: 204 }
     },
   },
 ]

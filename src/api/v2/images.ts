@@ -14,7 +14,7 @@ import { ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
 import type { ImageAttributes } from '../../domain/image.ts'
 import type { ApiRequest, Route } from '../http/route.ts'
-import { admitAmount, admitName, isWritable, READ_ONLY, readOnlyError, WRITABLE } from './attributes.ts'
+import { admitAmount, admitName, isWritable, READ_ONLY, readOnlyError, reservedError, WRITABLE } from './attributes.ts'
 import { pageLink, parseListQuery } from './list-query.ts'
 import { parsePatch, patchDialect } from './patch.ts'
 import { admitAttribute, admitParameter, type Validate } from './validation.ts'
@@ -158,16 +158,19 @@ function parseDraft(body: unknown, validate: Validate): ImageDraft {
   validate(given)
   const attributes: Record<string, unknown> = {}
   const properties = new Map<string, string | null>()
-  const readOnly: string[] = []
+  let refusal: ServiceError | undefined
   for (const [name, value] of Object.entries(given)) {
-    admitAttribute(name, value)
+    if (name === 'tags') (value as string[]).forEach(admitParameter)
+    else admitAttribute(name, value)
     if (name === 'id' || name === 'tags') continue
     if (isWritable(name)) {
       admitAmount(name, value)
       attributes[WRITABLE[name]] = value
-    } else if (READ_ONLY.has(name) || name === 'locations') {
+    } else if (name === 'locations') {
+      refusal ??= reservedError(name)
+    } else if (READ_ONLY.has(name)) {
       // Hashes are the service's to find out; clients that send them have always been ignored.
-      if (name !== 'os_hash_algo' && name !== 'os_hash_value') readOnly.push(name)
+      if (name !== 'os_hash_algo' && name !== 'os_hash_value') refusal ??= readOnlyError(name)
     } else {
       if (name.length > 255)
         throw new ServiceError('invalid', 'Custom property should not be greater than 255 characters.')
@@ -175,12 +178,11 @@ function parseDraft(body: unknown, validate: Validate): ImageDraft {
       properties.set(name, value as string | null)
     }
   }
-  const [refused] = readOnly
-  if (refused !== undefined) throw readOnlyError(refused)
   return {
     ...(attributes as Partial<ImageAttributes>),
     ...(given['id'] === undefined ? {} : { id: given['id'] as ImageId }),
-    tags: [...new Set((given['tags'] as string[] | undefined) ?? [])],
+    tags: (given['tags'] as string[] | undefined) ?? [],
     properties,
+    ...(refusal === undefined ? {} : { refusal }),
   }
 }

@@ -227,5 +227,13 @@ export function parseIsoTime(text: string): Date | undefined {
 export function pageLink(path: string, query: Query, marker: string | undefined): string {
   const pairs = query.filter(([name]) => name !== 'marker').map(([name, value]): [string, string] => [name, value])
   if (marker !== undefined) pairs.push(['marker', marker])
-  return pairs.length === 0 ? path : `${path}?${new URLSearchParams(pairs).toString()}`
+  return pairs.length === 0
+    ? path
+    : `${path}?${pairs.map(([name, value]) => `${encode(name)}=${encode(value)}`).join('&')}`
 }
+
+/** As Python's `quote_plus`: letters, digits and `-._~` stay, a blank is `+`. */
+const encode = (text: string): string =>
+  encodeURIComponent(text)
+    .replaceAll('%20', '+')
+    .replace(/[!'()*]/g, (char) => `%${char.charCodeAt(0).toString(16).toUpperCase()}`)

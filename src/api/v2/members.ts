@@ -5,7 +5,7 @@ import type { ProjectId } from '../../domain/ids.ts'
 import { MEMBER_STATUSES, type MemberStatus } from '../../domain/image.ts'
 import type { ApiRequest, Route } from '../http/route.ts'
 import { expectedBody, imageId, mutating } from './images.ts'
-import { admitParameter } from './validation.ts'
+import { admitAttribute } from './validation.ts'
 import { memberView } from './views.ts'
 
 const invalid = (message: string) => new ServiceError('invalid', message)
@@ -69,7 +69,7 @@ function parseMember(body: unknown): ProjectId {
   if (!member) throw invalid("Member can't be empty")
   if (typeof member !== 'string') throw invalid('Expected a member in the form: {"member": "image_id"}')
   if (member.length > 255) throw invalid('Member may have at most 255 characters')
-  admitParameter(member)
+  admitAttribute('member', member)
   return member as ProjectId
 }
 

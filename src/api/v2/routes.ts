@@ -1,7 +1,5 @@
 import type { Core, RequestContext } from '../../core/core.ts'
-import { found } from '../http/errors.ts'
 import type { Route } from '../http/route.ts'
-import { refusal } from '../http/server.ts'
 import { infoRoutes, type StoreInfo, schemaRoutes } from './discovery.ts'
 import { imageDataRoutes } from './image-data.ts'
 import { imageRoutes } from './images.ts'
@@ -38,9 +36,7 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
     {
       method: 'GET',
       path: '',
-      handle: async (request) => {
-        throw refusal(found(`${request.baseUrl}/v2/`))
-      },
+      handle: async (request) => ({ status: 302, headers: { location: `${request.baseUrl}/v2/` } }),
     },
   ]
 }

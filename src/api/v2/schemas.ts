@@ -23,6 +23,31 @@ export interface Schemas {
   readonly members: JsonSchema
 }
 
+const text = (description: string) => ({ type: 'string', description })
+const bootFile = (what: string) => ({
+  type: ['null', 'string'],
+  pattern: UUID_PATTERN,
+  description: `Id of the image that is the ${what} when this one is booted as an AMI`,
+})
+
+/** What upstream's packages declare in schema-image.json; an operator's file takes its place. */
+export const COMMON_PROPERTIES: CustomProperties = {
+  properties: {
+    kernel_id: bootFile('kernel'),
+    ramdisk_id: bootFile('ramdisk'),
+    instance_uuid: text('Id of the server that the image was made of; it is only noted'),
+    architecture: text('Processor architecture that the operating system needs'),
+    os_distro: text('Common name of the distribution of the operating system, in lower case'),
+    os_version: text('Version of the operating system as its distributor states it'),
+    description: text('What a person would want to know of the image'),
+    cinder_encryption_key_id: text('Id of the key, in the key manager, of volumes made of the image'),
+    cinder_encryption_key_deletion_policy: {
+      ...text('Whether the key is deleted together with the image'),
+      enum: ['on_image_deletion', 'do_not_delete'],
+    },
+  },
+}
+
 const nullable = (maxLength: number, description: string) => ({ type: ['null', 'string'], description, maxLength })
 const readOnly = <T extends object>(schema: T) => ({ ...schema, readOnly: true })
 

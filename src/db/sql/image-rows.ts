@@ -2,7 +2,7 @@ import { sql } from 'kysely'
 import type { ImageId, LocationUri, ProjectId, StoreId } from '../../domain/ids.ts'
 import type { Image, ImageStatus, Location, Visibility } from '../../domain/image.ts'
 import type { Connection, Session } from './session.ts'
-import { slot } from './statement.ts'
+import { type Fragment, slot } from './statement.ts'
 import { fromText } from './time.ts'
 
 interface ImageRow {
@@ -27,20 +27,21 @@ interface ImageRow {
 }
 
 interface PropertyRow {
-  readonly image_id: string
   readonly name: string
   readonly value: string | null
 }
 
 interface TagRow {
   readonly id: number
-  readonly image_id: string
   readonly value: string
 }
 
-export interface LocationRow extends TagRow {
+interface LocationRow extends TagRow {
   readonly meta_data: string | null
 }
+
+/** A row of the image that is the `n`th of a page. */
+type Of<Row> = Row & { readonly n: number }
 
 const asRecord = (json: string | null): Record<string, unknown> => {
   try {
@@ -65,11 +66,13 @@ export const toLocation = ({ value, meta_data }: Pick<LocationRow, 'value' | 'me
 export const toMetadata = ({ store, metadata }: Location): string =>
   JSON.stringify(store === undefined ? metadata : { ...metadata, store })
 
+const byAge = (a: { readonly id: number }, b: { readonly id: number }): number => a.id - b.id
+
 const toImage = (
   row: ImageRow,
-  properties: ReadonlyMap<string, string | null>,
-  tags: readonly string[],
-  locations: readonly Location[],
+  properties: readonly PropertyRow[],
+  tags: readonly TagRow[],
+  locations: readonly LocationRow[],
 ): Image => ({
   id: row.id as ImageId,
   name: row.name,
@@ -89,25 +92,20 @@ const toImage = (
   osHashValue: row.os_hash_value,
   createdAt: fromText(row.created_at),
   updatedAt: fromText(row.updated_at ?? row.created_at),
-  tags,
-  properties,
-  locations,
+  tags: [...new Set(tags.toSorted(byAge).map(({ value }) => value))],
+  properties: new Map(properties.map(({ name, value }) => [name, value])),
+  locations: locations.toSorted(byAge).map(toLocation),
 })
 
-const byAge = (a: { readonly id: number }, b: { readonly id: number }): number => a.id - b.id
-const toProperties = (rows: readonly PropertyRow[]) => new Map(rows.map(({ name, value }) => [name, value]))
-const toTags = (rows: readonly TagRow[]) => [...new Set(rows.toSorted(byAge).map(({ value }) => value))]
-const toLocations = (rows: readonly LocationRow[]) => rows.toSorted(byAge).map(toLocation)
-
-const perImage = <Row extends { readonly image_id: string }>(rows: readonly Row[]): ReadonlyMap<string, Row[]> => {
-  const groups = new Map<string, Row[]>()
-  for (const row of rows) {
-    const group = groups.get(row.image_id)
-    if (group) group.push(row)
-    else groups.set(row.image_id, [row])
-  }
+/** The rows of each of `count` images. */
+const perImage = <Row>(rows: readonly Of<Row>[], count: number): readonly (readonly Row[])[] => {
+  const groups: Row[][] = Array.from({ length: count }, () => [])
+  for (const row of rows) groups[row.n]?.push(row)
   return groups
 }
+
+const IMAGE_COLUMNS = `id, name, status, visibility, owner, protected, os_hidden, min_ram, min_disk, disk_format,
+  container_format, checksum, os_hash_algo, os_hash_value, created_at, updated_at`
 
 export interface ImageRows {
   /** The image, unless it is deleted. */
@@ -116,81 +114,52 @@ export interface ImageRows {
   many(session: Session, ids: readonly string[]): Promise<readonly Image[]>
 }
 
-/** Reads images: one statement per table, never a join, so that rows are not multiplied. */
-export const imageRows = ({ facts, kysely, prepare }: Connection): ImageRows => {
+/** Reads images: one statement per table, never a join of children, so that rows are not multiplied. */
+export const imageRows = ({ facts, prepare }: Connection): ImageRows => {
+  const sizes = sql`${facts.integer(sql.ref('size'))} as size, ${facts.integer(sql.ref('virtual_size'))} as virtual_size`
   // `not deleted` is no use to an index, so that nothing tempts the planner to read all living rows.
-  const living = sql<boolean>`not deleted`
-  const columns = kysely
-    .selectFrom('images')
-    .select(['id', 'name', 'status', 'visibility', 'owner', 'protected', 'os_hidden'])
-    .select([
-      facts.integer(sql.ref('size')).as('size'),
-      facts.integer(sql.ref('virtual_size')).as('virtual_size'),
-      'min_ram',
-      'min_disk',
-      'disk_format',
-      'container_format',
-      'checksum',
-      'os_hash_algo',
-      'os_hash_value',
-      'created_at',
-      'updated_at',
-    ])
-    .where(living)
-  const properties = kysely.selectFrom('image_properties').select(['image_id', 'name', 'value']).where(living)
-  const tags = kysely.selectFrom('image_tags').select(['id', 'image_id', 'value']).where(living)
-  const locations = kysely
-    .selectFrom('image_locations')
-    .select(['id', 'image_id', 'value', 'meta_data'])
-    .where(living)
-    .where('status', '=', 'active')
-
-  const id = slot<string>('id')
-  const listed = (column: string) => sql<boolean>`${sql.ref(column)} in (${facts.elements(slot<string>('ids'))})`
-  const single = {
-    image: prepare<ImageRow>(columns.where('id', '=', id)),
-    properties: prepare<PropertyRow>(properties.where('image_id', '=', id)),
-    tags: prepare<TagRow>(tags.where('image_id', '=', id)),
-    locations: prepare<LocationRow>(locations.where('image_id', '=', id)),
-  }
-  const several = {
-    images: prepare<ImageRow>(columns.where(listed('id'))),
-    properties: prepare<PropertyRow>(properties.where(listed('image_id'))),
-    tags: prepare<TagRow>(tags.where(listed('image_id'))),
-    locations: prepare<LocationRow>(locations.where(listed('image_id'))),
-  }
+  const reader = <Row>(columns: Fragment, table: Fragment) => ({
+    one: prepare(sql<Row>`select ${columns} from ${table} = ${slot('id')} and not deleted`),
+    many: prepare(
+      sql<
+        Of<Row>
+      >`select e.n, ${columns} from ${facts.numbered(slot('ids'))} cross join ${table} = e.value and not deleted`,
+    ),
+  })
+  const images = reader<ImageRow>(sql`${sql.raw(IMAGE_COLUMNS)}, ${sizes}`, sql`images where id`)
+  const properties = reader<PropertyRow>(
+    sql`name, image_properties.value as value`,
+    sql`image_properties where image_id`,
+  )
+  const tags = reader<TagRow>(sql`id, image_tags.value as value`, sql`image_tags where image_id`)
+  const locations = reader<LocationRow>(
+    sql`id, image_locations.value as value, meta_data`,
+    sql`image_locations where status = 'active' and image_id`,
+  )
 
   return {
     one: async (session, id) => {
       const values = { id }
-      const row = await session.first(single.image, values)
+      const row = await session.first(images.one, values)
       return (
         row &&
         toImage(
           row,
-          toProperties(await session.all(single.properties, values)),
-          toTags(await session.all(single.tags, values)),
-          toLocations(await session.all(single.locations, values)),
+          await session.all(properties.one, values),
+          await session.all(tags.one, values),
+          await session.all(locations.one, values),
         )
       )
     },
     many: async (session, ids) => {
       const values = { ids: JSON.stringify(ids) }
-      const rows = new Map((await session.all(several.images, values)).map((row) => [row.id, row]))
-      const propertiesOf = perImage(await session.all(several.properties, values))
-      const tagsOf = perImage(await session.all(several.tags, values))
-      const locationsOf = perImage(await session.all(several.locations, values))
-      return ids.flatMap((id) => {
-        const row = rows.get(id)
-        return row
-          ? toImage(
-              row,
-              toProperties(propertiesOf.get(id) ?? []),
-              toTags(tagsOf.get(id) ?? []),
-              toLocations(locationsOf.get(id) ?? []),
-            )
-          : []
-      })
+      const rows = await session.all(images.many, values)
+      const propertiesOf = perImage(await session.all(properties.many, values), ids.length)
+      const tagsOf = perImage(await session.all(tags.many, values), ids.length)
+      const locationsOf = perImage(await session.all(locations.many, values), ids.length)
+      return rows
+        .toSorted((a, b) => a.n - b.n)
+        .map((row) => toImage(row, propertiesOf[row.n] ?? [], tagsOf[row.n] ?? [], locationsOf[row.n] ?? []))
     },
   }
 }

@@ -3,7 +3,7 @@ import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
 import type { Image, ImageStatus, Location } from '../../domain/image.ts'
 import type { Claim, ImageChange, ImageRepository, NewImage } from '../database.ts'
-import { imageRows, type LocationRow, toLocation, toMetadata } from './image-rows.ts'
+import { imageRows, toLocation, toMetadata } from './image-rows.ts'
 import { pageFinder, visibleTo } from './list.ts'
 import type { Connection, Session } from './session.ts'
 import { type Statement, slot, type Value, type Values } from './statement.ts'
@@ -134,8 +134,8 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
         .where('status', '=', 'pending_delete'),
     ),
     // An image whose own status is `pending_delete` waits for its time: upstream's delayed delete.
-    undropped: prepare<LocationRow>(
-      sql<LocationRow>`select image_locations.id, image_id, value, meta_data
+    undropped: prepare(
+      sql<{ image_id: string; value: string; meta_data: string | null }>`select image_id, value, meta_data
         from image_locations ${facts.by('glimpse_image_locations_undropped')} cross join images
         where image_locations.status = 'pending_delete' and images.id = image_locations.image_id
           and images.status = 'deleted' order by image_locations.id limit ${slot('limit')}`,

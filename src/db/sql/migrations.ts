@@ -17,9 +17,9 @@ const ofNamespace = `FOREIGN KEY(namespace_id) REFERENCES metadef_namespaces (id
 const SQLITE_UPSTREAM: readonly string[] = [
   `CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))`,
 
-  `CREATE TABLE images (id VARCHAR(36) NOT NULL, name VARCHAR(255), size BIGINT, status VARCHAR(30) NOT NULL, ${stamps},
+  `CREATE TABLE images (id VARCHAR(36) NOT NULL, name VARCHAR(255), size INTEGER, status VARCHAR(30) NOT NULL, ${stamps},
     disk_format VARCHAR(20), container_format VARCHAR(20), checksum VARCHAR(32), owner VARCHAR(255),
-    min_disk INTEGER NOT NULL, min_ram INTEGER NOT NULL, protected BOOLEAN DEFAULT 0 NOT NULL, virtual_size BIGINT,
+    min_disk INTEGER NOT NULL, min_ram INTEGER NOT NULL, protected BOOLEAN DEFAULT 0 NOT NULL, virtual_size INTEGER,
     visibility VARCHAR(9) DEFAULT 'shared' NOT NULL, os_hidden BOOLEAN DEFAULT 0 NOT NULL,
     os_hash_algo VARCHAR(64), os_hash_value VARCHAR(128), PRIMARY KEY (id))`,
   `CREATE INDEX checksum_image_idx ON images (checksum)`,

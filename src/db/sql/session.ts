@@ -19,6 +19,8 @@ export interface Facts {
   readonly name: 'sqlite'
   /** The elements of a JSON array, as a table expression for `in (…)`: one text for any number of values. */
   readonly elements: (json: Value) => Fragment
+  /** The same as a table `e`, with `n` counting from 0. */
+  readonly numbered: (json: Value) => Fragment
   /** A 64-bit column as a JavaScript number, rounded where it is greater than 2^53. */
   readonly integer: (column: Fragment) => RawBuilder<number | null>
   /** Milliseconds since 1970, by the clock of the database. */
@@ -32,6 +34,7 @@ export interface Facts {
 const SQLITE: Facts = {
   name: 'sqlite',
   elements: (json) => sql`select value from json_each(${json})`,
+  numbered: (json) => sql`(select key as n, value from json_each(${json})) as e`,
   // node:sqlite throws a RangeError when an integer beyond 2^53 is read as one.
   integer: (column) => sql`cast(${column} as real)`,
   now: sql`cast(unixepoch('subsec') * 1000 as integer)`,
@@ -111,6 +114,7 @@ const connectDialect = async (dialect: Dialect, facts: Facts, busyTimeoutMs: num
   const driver = dialect.createDriver()
   const kysely = new Kysely<Tables>({ dialect: { ...dialect, createDriver: () => driver } })
   await driver.init()
+  let closed = false
 
   const begin = async (settings: TransactionSettings): Promise<DatabaseConnection> => {
     const connection = await driver.acquireConnection()
@@ -160,6 +164,8 @@ const connectDialect = async (dialect: Dialect, facts: Facts, busyTimeoutMs: num
         return transaction(connection as unknown as DatabaseConnection, work)
       }),
     close: async () => {
+      if (closed) return
+      closed = true
       const connection = await driver.acquireConnection()
       await driver.destroy()
       await driver.releaseConnection(connection)

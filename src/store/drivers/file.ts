@@ -88,6 +88,7 @@ interface Mountpoint {
 
 /** Syncs wait for the disk and occupy a thread of the few that also serve reads: no more than so many at a time. */
 const SYNCS_AT_A_TIME = 2
+const FLUSH_EVERY = 67_108_864
 
 async function openFileDriver(config: Values<typeof options>): Promise<StoreDriver> {
   const datadirs = parseDatadirs(config)
@@ -144,14 +145,18 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
     let named = false
     try {
       let written = 0
+      const flushed = flusher(file, sync)
       try {
         const bytes = abortable(body, signal)
         for await (const chunk of size === undefined ? bytes : exactLength(bytes, size)) {
           await writeChunk(file, chunk, written).catch(cannotWrite)
           written += chunk.length
+          flushed.upTo(written)
         }
+        await flushed.idle().catch(cannotWrite)
         await complete(file, written).catch(cannotWrite)
       } finally {
+        await flushed.idle().catch(() => undefined)
         await file.close()
       }
       signal.throwIfAborted()
@@ -332,6 +337,25 @@ function sparseWriter(blockSize: number): typeof writeAll {
       while (from < chunk.length && !isZero(from)) from += blockSize
       if (from > start) await writeAll(file, chunk.subarray(start, from), position + start)
     }
+  }
+}
+
+/**
+ * Sends what is written to the disk while more is coming, which otherwise would begin at the end of the upload, when
+ * the client waits for nothing else.
+ */
+function flusher(file: FileHandle, sync: (work: () => Promise<void>) => Promise<void>) {
+  let flushed = 0
+  let flushing: Promise<void> | undefined
+  return {
+    upTo: (written: number) => {
+      if (flushing !== undefined || written - flushed < FLUSH_EVERY) return
+      flushed = written
+      flushing = sync(() => file.datasync())
+      flushing.then(() => (flushing = undefined), () => undefined)
+    },
+    /** Rejects with the failure of an earlier flush. */
+    idle: async () => flushing,
   }
 }
 
