@@ -8,7 +8,7 @@ import { imageTarget } from '../policy/target.ts'
 import type { Core, RequestContext } from './core.ts'
 import { eraseData } from './image-data.ts'
 import { loadImage } from './load.ts'
-import { admitProperties, admitTags } from './quota.ts'
+import { admitProperties, admitTags, exceeded } from './quota.ts'
 
 export type ImageDraft = Partial<ImageAttributes> & {
   readonly id?: ImageId
@@ -194,7 +194,11 @@ export async function addTag(core: Core, ctx: RequestContext, id: ImageId, tag: 
     await core.db.images.addTag(id, tag, core.limits.tags)
   } catch (cause) {
     if (!hasKind(cause, 'too-large')) throw cause
-    throw new ServiceError('too-large', `Image tag limit exceeded for image ${id}: ${cause.message}:`, { cause })
+    throw new ServiceError(
+      'too-large',
+      `Image tag limit exceeded for image ${id}: ${exceeded('tags', image.tags.length + 1, core.limits.tags)}:`,
+      { cause },
+    )
   }
   notifyUpdated(core, image)
 }

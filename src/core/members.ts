@@ -4,6 +4,7 @@ import type { Image, Member, MemberStatus } from '../domain/image.ts'
 import { allowsMember, enforceMember } from '../policy/enforce.ts'
 import type { Core, RequestContext } from './core.ts'
 import { loadImage } from './load.ts'
+import { exceeded } from './quota.ts'
 
 async function loadShared(core: Core, ctx: RequestContext, id: ImageId, refusal: string): Promise<Image> {
   const image = await loadImage(core, ctx, id, `Image ${id} not found.`)
@@ -39,7 +40,9 @@ export async function addMember(core: Core, ctx: RequestContext, id: ImageId, me
       throw new ServiceError('conflict', `Member ${member} is duplicated for image ${id}`, { cause })
     }
     if (hasKind(cause, 'too-large')) {
-      throw new ServiceError('too-large', `Image member limit exceeded for image ${id}: ${cause.message}:`, { cause })
+      const limit = core.limits.members
+      const reason = exceeded('members for this image', limit + 1, limit)
+      throw new ServiceError('too-large', `Image member limit exceeded for image ${id}: ${reason}:`, { cause })
     }
     throw cause
   }

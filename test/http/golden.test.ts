@@ -23,8 +23,12 @@ describe('golden transcripts', async () => {
         for (const title of await record(file, target)) t.diagnostic(`rewritten: ${title}`)
         return
       }
-      for (const { title, details } of await replay(file, target))
-        await t.test(title, () => assert.deepEqual(details, []))
+      for (const { title, details, pending } of await replay(file, target)) {
+        await t.test(title, () => {
+          if (pending === undefined) assert.deepEqual(details, [])
+          else assert.notDeepEqual(details, [], `answered as written now: take "# pending: ${pending}" away`)
+        })
+      }
     })
   }
 })

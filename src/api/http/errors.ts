@@ -88,6 +88,12 @@ export function failureOf(error: unknown, contentType: string | undefined, chall
         UNAUTHORIZED,
         challenge === undefined ? headers : { ...headers, 'www-authenticate': challenge },
       )
+    case 'range-not-satisfiable':
+      return {
+        status: 416,
+        headers,
+        parts: [['The Range requested is not available.', true], BREAK, [message, false], ['\n\n', true]],
+      }
     case 'unsupported-media-type':
       return {
         status: 415,
