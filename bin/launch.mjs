@@ -7,6 +7,7 @@ if (major < 24 || (major === 24 && minor < 12)) {
   console.error('Install a newer Node, or run "npm ci" with development dependencies, which bring one along.')
   process.exit(1)
 }
-const built = new URL('../dist/cli/main.js', import.meta.url)
-const { main } = await import(existsSync(built) ? built.href : new URL('../src/cli/main.ts', import.meta.url).href)
+// A checkout runs its sources; a release has only what was compiled from them.
+const sources = new URL('../src/cli/main.ts', import.meta.url)
+const { main } = await import(existsSync(sources) ? sources.href : new URL('../dist/cli/main.js', import.meta.url).href)
 await main(process.argv[2], process.argv.slice(3))

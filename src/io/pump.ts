@@ -217,7 +217,6 @@ async function copy<Result>(
   }
   const body: AsyncIterator<Buffer> = {
     next: async () => {
-      release()
       while (failure === undefined && queue.length === 0 && digests === undefined) {
         await new Promise<void>((resolve) => (wakeSink = resolve))
       }

@@ -37,9 +37,12 @@ function query<Row>(file: string, sql: string): readonly Row[] {
 export function brokenPromises({ database }: Home, books: Books): readonly string[] {
   const rows = query<ImageRow>(database, IMAGES)
   const found = new Map(rows.map((row) => [row.id, row]))
+  const damaged = rows.filter(({ status }) => status === 'active').flatMap(damage)
+  // A delete that was under way is no damage: it takes the row first, then the data.
+  const active = new Set(damaged.length === 0 ? [] : query<ImageRow>(database, IMAGES).map(({ id }) => id))
   const kept = (ids: Iterable<string>): readonly string[] => [...ids].filter((id) => !books.deleted.has(id))
   return [
-    ...rows.filter(({ status }) => status === 'active').flatMap(damage),
+    ...damaged.filter(({ id }) => active.has(id)).map(({ problem }) => problem),
     ...kept(books.created)
       .filter((id) => !found.has(id))
       .map((id) => `image ${id} was created and is gone`),
@@ -65,18 +68,19 @@ export function leftovers({ database, images }: Home): readonly string[] {
 }
 
 /** How the data of an active image differs from what its row says. */
-function damage({ id, uri, size, checksum, os_hash_value }: ImageRow): readonly string[] {
-  if (uri === null) return [`image ${id} is active without a location`]
+function damage({ id, uri, size, checksum, os_hash_value }: ImageRow): { id: string; problem: string }[] {
+  if (uri === null) return [{ id, problem: `image ${id} is active without a location` }]
   let data: Buffer
   try {
     data = readFileSync(fileURLToPath(uri))
   } catch (error) {
-    return [`image ${id} is active without data: ${String(error)}`]
+    return [{ id, problem: `image ${id} is active without data: ${String(error)}` }]
   }
   const sha512 = createHash('sha512').update(data).digest('hex')
-  return data.length === size && md5(data) === checksum && sha512 === os_hash_value
-    ? []
-    : [`image ${id} is active with ${data.length} bytes of ${size}, md5 ${md5(data)} for ${checksum}`]
+  if (data.length === size && md5(data) === checksum && sha512 === os_hash_value) return []
+  return [
+    { id, problem: `image ${id} is active with ${data.length} bytes of ${size}, md5 ${md5(data)} for ${checksum}` },
+  ]
 }
 
 const md5 = (data: Buffer): string => createHash('md5').update(data).digest('hex')

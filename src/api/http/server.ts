@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { ServiceError } from '../../domain/errors.ts'
-import type { ByteSource } from '../../io/bytes.ts'
+import { type ByteSource, fromReadable } from '../../io/bytes.ts'
 import type { Log } from '../../log.ts'
 import { type Cors, corsHeaders } from './cors.ts'
 import { type Failure, methodNotAllowed, methodNotImplemented, TITLES } from './errors.ts'
@@ -73,7 +73,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
   const app = fastify({
     logger: false,
     exposeHeadRoutes: false,
-    routerOptions: { maxParamLength: 4096, querystringParser: () => ({}) },
+    routerOptions: { maxParamLength: 1_000_000, querystringParser: () => ({}) },
     serverFactory: (handler) => {
       server = createServer({
         maxHeaderSize: options.headerLimit,
@@ -140,6 +140,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
     reply.hijack()
     const started = performance.now()
     const { raw } = request
+    const remoteAddress = raw.socket.remoteAddress // gone with the socket
     const res = reply.raw
     const gone = new AbortController()
     res.once('close', () => {
@@ -191,7 +192,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
         lingerOnBody(raw)
         const seconds = ((performance.now() - started) / 1000).toFixed(6)
         about.info(
-          `${raw.socket.remoteAddress ?? '-'} "${raw.method} ${originalUrl(request)} HTTP/${raw.httpVersion}" ${res.statusCode} ${length} ${seconds}${res.writableFinished ? '' : ' (client went away)'}`,
+          `${remoteAddress ?? '-'} "${raw.method} ${originalUrl(request)} HTTP/${raw.httpVersion}" ${res.statusCode} ${length} ${seconds}${res.writableFinished ? '' : ' (client went away)'}`,
         )
       })
   }
@@ -206,7 +207,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
     const [path, queryText] = splitUrl(raw.url ?? '/')
     const take = () => {
       if (expectsContinue(raw) && !res.headersSent) res.writeContinue()
-      return raw as unknown as ByteSource
+      return raw
     }
     let query: ApiRequest<unknown>['query'] | undefined
     return {
@@ -227,8 +228,8 @@ export function createHttpServer(options: ServerOptions): HttpServer {
       hasBody:
         Number(raw.headers['content-length'] ?? 0) > 0 ||
         (raw.headers['transfer-encoding'] !== undefined && MAY_HAVE_BODY.has(request.method)),
-      body: take,
-      json: () => readJson(take(), options.jsonLimit),
+      body: () => fromReadable(take()),
+      json: () => readJson(fromReadable(take()), options.jsonLimit),
     }
   }
 
@@ -406,10 +407,11 @@ async function pour(source: ByteSource, res: ServerResponse): Promise<void> {
   }
 }
 
-/** Node reads the rest of an unwanted body by itself; this bounds how long. */
+/** Reads the rest of an unwanted body, so that its client reads the answer; not for ever. */
 function lingerOnBody(raw: IncomingMessage): void {
   if (raw.complete || raw.destroyed) return
   const timer = setTimeout(() => raw.socket.destroy(), LINGER_MS)
   timer.unref()
   raw.once('close', () => clearTimeout(timer))
+  raw.resume()
 }

@@ -237,10 +237,11 @@ const candidates = (facts: Facts, filter: ImageFilter, n: number): Fragment | un
   }
 }
 
-/** A range of an index behind the marker, and the keys of its rows as far as they are known beforehand. */
+/** Rows behind the marker that are a range of an index. */
 interface Range {
   readonly where: Fragment
-  readonly keys: readonly Fragment[]
+  /** They all have the marker's own first key. */
+  readonly sameFirst?: true
 }
 
 /** What is behind the marker, whose keys stand in the slots `m0`, `m1` …, in ranges that do not overlap. */
@@ -252,12 +253,12 @@ const behindMarker = (order: readonly Order[], keys: readonly Fragment[]): reado
     from === keys.length - 1
       ? sql`${keys[from]} ${beyond(from)} ${markers[from]}`
       : sql`(${sql.join(keys.slice(from))}) ${beyond(from)} (${sql.join(markers.slice(from))})`
-  if (uniform && (order[0]?.key === 'created_at' || order.length === 1)) return [{ where: row(0), keys }]
+  if (uniform && (order[0]?.key === 'created_at' || order.length === 1)) return [{ where: row(0) }]
   // A comparison of rows cannot follow an index of an expression: those with the same first key, then those beyond.
   if (uniform)
     return [
-      { where: sql`${keys[0]} = ${markers[0]} and ${row(1)}`, keys: [markers[0] as Fragment, ...keys.slice(1)] },
-      { where: sql`${keys[0]} ${beyond(0)} ${markers[0]}`, keys },
+      { where: sql`${keys[0]} = ${markers[0]} and ${row(1)}`, sameFirst: true },
+      { where: sql`${keys[0]} ${beyond(0)} ${markers[0]}` },
     ]
   const steps = keys.map((_, n) =>
     both([
@@ -265,7 +266,7 @@ const behindMarker = (order: readonly Order[], keys: readonly Fragment[]): reado
       sql`${keys[n]} ${beyond(n)} ${markers[n]}`,
     ]),
   )
-  return [{ where: either(steps.map((step) => sql`(${step})`)), keys }]
+  return [{ where: either(steps.map((step) => sql`(${step})`)) }]
 }
 
 interface Shape {
@@ -304,61 +305,55 @@ type KeyRow = { readonly id: string }
 /** The ids of a page, in order. */
 const pageQuery = (facts: Facts, { branches, order, filters, paged, from }: Shape): RawBuilder<KeyRow> => {
   const conditions = filters.map((filter, n) => condition(facts, filter, n))
-  const columns = (keys: readonly Fragment[]) =>
-    sql.join(keys.map((key, n) => sql`${key} as ${sql.ref(n === keys.length - 1 ? 'id' : `k${n}`)}`))
-  const ordered = sql`order by ${sql.join(
-    order.map(({ descending }, n) => {
-      const column = sql.ref(n === order.length - 1 ? 'id' : `k${n}`)
-      return descending ? sql`${column} desc` : sql`${column} asc`
-    }),
-  )} limit ${slot('limit')}`
   const shown = sql`images.os_hidden = ${slot('hidden')} and images.status <> 'killed'`
-  const anyPage = (keys: readonly Fragment[]): Fragment | undefined => {
-    const pages = paged ? behindMarker(order, keys) : []
-    return pages.length < 2 ? pages[0]?.where : either(pages.map(({ where }) => sql`(${where})`))
-  }
-  const select = (keys: readonly Fragment[], tables: Fragment, where: readonly (Fragment | undefined)[]) =>
-    sql`select ${columns(keys)} from ${tables} where ${both(where.filter((part) => part !== undefined))}`
+  const alias = (n: number) => sql.ref(n === order.length - 1 ? 'id' : `k${n}`)
+  const limited = (query: Fragment, first = 0) =>
+    sql`${query} order by ${sql.join(
+      order.slice(first).map(({ descending }, n) => sql`${alias(first + n)} ${descending ? sql`desc` : sql`asc`}`),
+    )} limit ${slot('limit')}`
+  const select = (keys: readonly Fragment[], tables: Fragment, where: readonly Fragment[], first = 0) =>
+    sql`select ${sql.join(keys.slice(first).map((key, n) => sql`${key} as ${alias(first + n)}`))}
+      from ${tables} where ${both([...where, shown, ...conditions])}`
+  const ranges = (keys: readonly Fragment[]): readonly Range[] => (paged ? behindMarker(order, keys) : [])
+  const anyRange = (keys: readonly Fragment[]): readonly Fragment[] =>
+    paged ? [either(ranges(keys).map(({ where }) => sql`(${where})`))] : []
 
-  const imageKeys = order.map(({ key }) => KEY[key])
-  const driver = from === undefined ? undefined : candidates(facts, filters[from] as ImageFilter, from)
-  if (driver) {
-    return sql<KeyRow>`${select(imageKeys, sql`(select distinct id from (${driver})) as c cross join images`, [
-      sql`images.id = c.id and not images.deleted`,
-      shown,
-      either(branches.map((branch) => sql`(${branchCondition(branch)})`)),
-      ...conditions,
-      anyPage(imageKeys),
-    ])} ${ordered}`
-  }
-
+  const keys = order.map(({ key }) => KEY[key])
   const index = indexFor(order) ?? 'created_at'
-  const walks = branches.flatMap((branch) => {
-    if (branch.member !== undefined) {
-      const keys = order.map(({ key }) => MEMBER_KEY[key])
-      return select(keys, sql`glimpse_member_images cross join images`, [
-        sql`glimpse_member_images.member = ${slot('project')} and glimpse_member_images.status = ${branch.member}`,
-        sql`images.id = glimpse_member_images.image_id and not images.deleted`,
-        sql`images.visibility = ${branch.visibility}`,
-        shown,
-        ...conditions,
-        anyPage(keys),
+
+  const memberships = (visibility: Visibility, member: MemberStatus): Fragment => {
+    const memberKeys = order.map(({ key }) => MEMBER_KEY[key])
+    // The condition stands alone where it is one, so that it can bound the range.
+    const [only, ...more] = ranges(memberKeys)
+    return select(memberKeys, sql`glimpse_member_images cross join images`, [
+      sql`glimpse_member_images.member = ${slot('project')} and glimpse_member_images.status = ${member}`,
+      sql`images.id = glimpse_member_images.image_id and images.visibility = ${visibility} and not images.deleted`,
+      ...(only && more.length === 0 ? [only.where] : anyRange(memberKeys)),
+    ])
+  }
+  const walks = (branch: Branch): readonly Fragment[] => {
+    if (branch.member !== undefined) return [memberships(branch.visibility, branch.member)]
+    const table = sql`images ${facts.by(branch.owner === undefined ? byVisibility(index) : byOwner(index))}`
+    const where = [sql`images.deleted = ${false}`, branchCondition(branch)]
+    if (!paged) return [select(keys, table, where)]
+    return ranges(keys).map((range) => {
+      if (!range.sameFirst) return select(keys, table, [...where, range.where])
+      // SQLite would sort all of them, because it does not see that an expression which equals a value is in order.
+      const rest = limited(select(keys, table, [...where, range.where], 1), 1)
+      return sql`select ${slot('m0')} as ${alias(0)}, same.* from (${rest}) as same`
+    })
+  }
+
+  const driver = from === undefined ? undefined : candidates(facts, filters[from] as ImageFilter, from)
+  const rows = driver
+    ? select(keys, sql`(select distinct id from (${driver})) as c cross join images`, [
+        sql`images.id = c.id and not images.deleted`,
+        either(branches.map((branch) => sql`(${branchCondition(branch)})`)),
+        ...anyRange(keys),
       ])
-    }
-    const name = branch.owner === undefined ? byVisibility(index) : byOwner(index)
-    const ranges = paged ? behindMarker(order, imageKeys) : [{ where: undefined, keys: imageKeys }]
-    return ranges.map(({ where, keys }) =>
-      select(keys, sql`images ${facts.by(name)}`, [
-        sql`images.deleted = ${false}`,
-        branchCondition(branch),
-        shown,
-        ...conditions,
-        where,
-      ]),
-    )
-  })
-  // `union` also drops what several branches have.
-  return sql<KeyRow>`${sql.join(walks, sql` union `)} ${ordered}`
+    : // `union` also drops what several branches have.
+      sql.join(branches.flatMap(walks), sql` union `)
+  return sql<KeyRow>`select id from (${limited(rows)}) as page`
 }
 
 interface MarkerRow {

@@ -79,6 +79,18 @@ export const memberRepository = ({ kysely, prepare, read, write }: Connection): 
       }),
     ),
     setStatus: prepare(one.set({ status: slot('status'), updated_at: now }).where(living)),
+    // Two living rows of one member are possible, and marked at the same time they would violate the unique key.
+    merge: prepare(
+      kysely
+        .deleteFrom('image_members')
+        .where('image_id', '=', image)
+        .where('member', '=', slot<string>('member'))
+        .where(living)
+        .where(
+          sql<boolean>`id <> (select max(id) from image_members
+            where image_id = ${image} and member = ${slot('member')} and not deleted)`,
+        ),
+    ),
     remove: prepare(one.set({ deleted: true, deleted_at: now }).where(living)),
   }
 
@@ -129,6 +141,7 @@ export const memberRepository = ({ kysely, prepare, read, write }: Connection): 
       write(async (session) => {
         await requireImage(session, image)
         const values = { image, member, now: toText(new Date()) }
+        await session.change(statements.merge, values)
         if ((await session.change(statements.remove, values)) === 0) throw noMember(image, member)
       }),
   }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { DatabaseSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { ProjectId } from '../../domain/ids.ts'
 import { imageQuery, newImage } from '../conformance.ts'
@@ -68,7 +69,10 @@ describe('a database that another process is writing to', () => {
     raw.exec('BEGIN IMMEDIATE')
     attempts = 0
     const update = db.images.update(id, { name: 'x' }, ['queued'])
-    while (attempts < 3) assert.equal((await db.images.list(imageQuery(), ADMIN)).length, 1)
+    while (attempts < 3) {
+      assert.equal((await db.images.list(imageQuery(), ADMIN)).length, 1)
+      await nextTurn()
+    }
     raw.exec('ROLLBACK')
     assert.equal((await update).name, 'x')
   })

@@ -180,7 +180,7 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
     read: async (uri, { offset = 0, length, signal }) => {
       const path = parseUri(uri)
       // Without blocking: opening a named pipe would wait for a writer, for ever and in a thread that others need.
-      const file = await open(path, constants.O_RDONLY).catch(cannotRead)
+      const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(cannotRead)
       try {
         const left = Math.max(0, (await sizeOf(file)) - offset)
         signal.throwIfAborted()
