@@ -80,15 +80,15 @@ const scopes: Readonly<Record<string, Scope>> = {
   'tenant with 5,000 memberships': { admin: false, project: 'project-sharer' as ProjectId },
 }
 
-const markerAt = async (scope: Scope, sort: ImageQuery['sort'], part: number): Promise<ImageId | undefined> => {
-  let marker: ImageId | undefined
-  // As far as a client would get in `part` pages of 1,000.
-  for (let n = 0; n < part; n++) {
-    const page = await db.images.list(query({ sort, marker, limit: 1000 }), scope)
-    if (page.length < 1000) break
-    marker = page.at(-1)?.id
+/** The image in the middle of the list, as a client gets there. */
+const middle = async (scope: Scope, sort: ImageQuery['sort']): Promise<ImageId | undefined> => {
+  const ends: (ImageId | undefined)[] = []
+  for (let size = 1000; size === 1000; ) {
+    const page = await db.images.list(query({ sort, marker: ends.at(-1), limit: 1000 }), scope)
+    ends.push(page[page.length >> 1]?.id, page.at(-1)?.id)
+    size = page.length
   }
-  return marker
+  return ends[ends.length >> 1] ?? ends[0]
 }
 
 const first = await db.images.list(query({ limit: 1000 }), scopes['admin'] as Scope)
@@ -101,8 +101,12 @@ for (const [name, scope] of Object.entries(scopes)) {
     name: [{ key: 'name', descending: false }],
     size: [{ key: 'size', descending: true }],
     disk_format: [{ key: 'disk_format', descending: true }],
+    'name and size': [
+      { key: 'name', descending: false },
+      { key: 'size', descending: true },
+    ],
   } as const)) {
-    const marker = await markerAt(scope, sort, Math.floor(count / 1000 / 2))
+    const marker = await middle(scope, sort)
     for (const limit of order === 'default' ? [25, 1000] : [25]) {
       const deep = query({ sort, marker, limit })
       show(

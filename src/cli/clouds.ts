@@ -13,7 +13,7 @@ interface Cloud {
   }
 }
 interface CloudsFile {
-  readonly clouds: Readonly<Record<string, Cloud>>
+  readonly clouds: Readonly<Record<string, Cloud | undefined>>
 }
 
 const password = (): string => randomBytes(18).toString('base64url')
@@ -59,7 +59,7 @@ export async function writeClouds(standalone: Standalone, data: string, authUri:
   const moved = Object.fromEntries(
     Object.entries(clouds).map(([name, entry]) => [
       name,
-      entry.auth.auth_url.endsWith('/identity/v3') ? { ...entry, auth: { ...entry.auth, auth_url: authUri } } : entry,
+      entry?.auth.auth_url.endsWith('/identity/v3') ? { ...entry, auth: { ...entry.auth, auth_url: authUri } } : entry,
     ]),
   )
   if (JSON.stringify(moved) !== JSON.stringify(clouds)) save(file, { clouds: moved })

@@ -24,7 +24,7 @@ export async function main(name: string, argv: readonly string[]): Promise<void>
   } catch (error) {
     console.error(`ERROR: ${error instanceof Error ? error.message : String(error)}`)
     if (!hasKind(error, 'invalid', 'unavailable', 'not-found', 'conflict')) console.error(error)
-    process.exitCode = 1
+    process.exit(1) // what was opened before the failure must not keep the process
   }
 }
 

@@ -153,6 +153,10 @@ function supervise(config: Config, count: number, ready: () => void): void {
   cluster.setupPrimary({ windowsHide: true })
   const fork = () => cluster.fork({ UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '8' })
 
+  /** A worker that has ended stays in the cluster's list until its channel is closed too. */
+  const living = () =>
+    Object.values(cluster.workers ?? {}).filter((child) => child !== undefined && !child.isDead()) as Child[]
+
   cluster.on('listening', (child) => {
     listening.add(child)
     if (listening.size === count && !greeted) {
@@ -163,7 +167,7 @@ function supervise(config: Config, count: number, ready: () => void): void {
   let greeted = false
   cluster.on('exit', (child, code) => {
     const served = listening.delete(child)
-    const left = Object.keys(cluster.workers ?? {}).length
+    const left = living().length
     if (stopping || replaced.delete(child)) {
       if (stopping && left === 0) process.exit(process.exitCode ?? 0)
       return
@@ -186,7 +190,7 @@ function supervise(config: Config, count: number, ready: () => void): void {
       return
     }
     stopping = true
-    const children = Object.values(cluster.workers ?? {}).filter((child) => child !== undefined)
+    const children = living()
     for (const child of children) child.send('stop', () => undefined) // one that is dying anyway need not hear
     if (children.length === 0) process.exit(process.exitCode ?? 0)
     const graceMs = config.DEFAULT.graceful_shutdown_timeout * 1000

@@ -3,7 +3,7 @@ import type { Claim, ImageChange } from '../db/database.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { AttemptId, ImageId } from '../domain/ids.ts'
 import { canBecome, type Image, type Location } from '../domain/image.ts'
-import type { ByteRange, ByteSource } from '../io/bytes.ts'
+import { type ByteRange, type ByteSource, releasing } from '../io/bytes.ts'
 import { inspector, judge } from '../io/inspect.ts'
 import type { Tap } from '../io/pump.ts'
 import { enforceImage } from '../policy/enforce.ts'
@@ -208,7 +208,8 @@ export async function downloadImage(
   const range = wanted ?? { offset: 0, length: image.size }
   const source = await openFirst(core, ctx, locations, range)
   if (source === undefined) return { image }
-  return { image, data: { source: notified(core, ctx, image, range, source), range, partial: wanted !== undefined } }
+  const data = releasing(source, notified(core, ctx, image, range, source))
+  return { image, data: { source: data, range, partial: wanted !== undefined } }
 }
 
 /** Tries one location after the other; undefined when no store has the data. */
@@ -238,7 +239,7 @@ async function* notified(
   image: Image,
   range: ByteRange,
   source: ByteSource,
-): ByteSource {
+): AsyncGenerator<Buffer> {
   let sent = 0
   try {
     for await (const chunk of source) {

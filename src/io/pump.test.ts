@@ -208,21 +208,37 @@ describe('pump', () => {
     const failingSink = async (body: ByteSource) => {
       for await (const _chunk of body) throw BROKEN
     }
+    /** Fails while some bytes wait for it and others are being gathered. */
+    const lateSink = async (body: ByteSource) => {
+      for await (const _chunk of body) {
+        for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve))
+        throw BROKEN
+      }
+    }
     const data = () => source(randomBytes(3 * MIB))
+    const unfinished = () => silentAfter(randomBytes(2.5 * MIB)).bytes
 
     for (const [what, body, sink, taps] of [
       ['the source', failingSource, collect, []],
       ['a tap', data, collect, [failingTap]],
       ['a tap at the end', data, collect, [failingEnd]],
       ['the sink', data, failingSink, []],
+      ['a sink that lags behind', unfinished, lateSink, []],
     ] as const) {
-      it(`rejects with the error of ${what}, and gives all memory back`, async (t) => {
+      it(`rejects with the error of ${what}, and gives all memory back`, { timeout: 20_000 }, async (t) => {
         const pump = open(t, { memoryMiB: 4 })
         for (let turn = 0; turn < 10; turn++) {
           await assert.rejects(pump.copy<unknown>(body(), sink, { ...plain(), taps }), (error) => error === BROKEN)
         }
-        const bytes = randomBytes(10 * MIB)
-        assert.ok((await pump.copy(source(bytes), collect, plain())).result.equals(bytes))
+        // Each copy holds one of the four slots until the one that it begins is through.
+        const holdSlots = async (count: number): Promise<void> => {
+          if (count === 0) return
+          const sink = async (bytes: ByteSource) => {
+            for await (const _chunk of bytes) await holdSlots(count - 1)
+          }
+          await pump.copy(source(randomBytes(MIB)), sink, plain())
+        }
+        await holdSlots(4)
       })
     }
 

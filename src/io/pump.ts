@@ -217,6 +217,7 @@ async function copy<Result>(
   }
   const body: AsyncIterator<Buffer> = {
     next: async () => {
+      release()
       while (failure === undefined && queue.length === 0 && digests === undefined) {
         await new Promise<void>((resolve) => (wakeSink = resolve))
       }
@@ -248,6 +249,5 @@ async function copy<Result>(
     release()
     if (digests === undefined) digesting.drop()
     for (const slot of queue.splice(0)) leave(slot)
-    dispatch()
   }
 }

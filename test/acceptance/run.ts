@@ -14,7 +14,7 @@ import { promisify } from 'node:util'
 import { freePort, type Product, root, startProduct } from '../support/product.ts'
 import { judge, type Outcome, parseSkips, type TestResult, type Verdict } from './verdict.ts'
 
-const kit = resolve(root, process.env['ACCEPTANCE_KIT'] ?? '../shared/acceptance')
+const kit = resolve(root, process.env['ACCEPTANCE_KIT'] || '../shared/acceptance')
 const cache = process.env['ACCEPTANCE_CACHE'] ?? '/var/tmp/image-acceptance'
 /** `reference` runs the same parts against the real Glance, to prove them. */
 const reference = process.env['ACCEPTANCE_TARGET'] === 'reference'

@@ -49,7 +49,6 @@ it(`no image is lost or half written in ${rounds} rounds of kill -9 (seed ${seed
     assert.deepEqual(brokenPromises(home, books), [], `after the kill of round ${round}\n${tail(log)}`)
     if (worker === product.pid) product = await start()
     // What is left over in vain is named by the assertion.
-    console.log('  left', leftovers(home))
     await until('recovery', () => leftovers(home).length === 0).catch(() => undefined)
     assert.deepEqual(leftovers(home), [], `after recovery in round ${round}\n${tail(log)}`)
     assert.deepEqual(brokenPromises(home, books), [], `after recovery in round ${round}\n${tail(log)}`)
@@ -70,4 +69,6 @@ connection = sqlite:///${database}
 stores = file
 default_store = file
 filesystem_store_datadir = ${images}
+[glimpse]
+sweep_interval = 1
 `

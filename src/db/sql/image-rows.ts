@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { ImageId, LocationUri, ProjectId, StoreId } from '../../domain/ids.ts'
 import type { Image, ImageStatus, Location, Visibility } from '../../domain/image.ts'
@@ -104,6 +105,9 @@ const perImage = <Row>(rows: readonly Of<Row>[], count: number): readonly (reado
   return groups
 }
 
+/** So many images are read at once; between the parts of a long page others have their turn. */
+const CHUNK = 250
+
 const IMAGE_COLUMNS = `id, name, status, visibility, owner, protected, os_hidden, min_ram, min_disk, disk_format,
   container_format, checksum, os_hash_algo, os_hash_value, created_at, updated_at`
 
@@ -137,6 +141,17 @@ export const imageRows = ({ facts, prepare }: Connection): ImageRows => {
     sql`image_locations where status = 'active' and image_id`,
   )
 
+  const some = async (session: Session, ids: readonly string[]): Promise<readonly Image[]> => {
+    const values = { ids: JSON.stringify(ids) }
+    const rows = await session.all(images.many, values)
+    const propertiesOf = perImage(await session.all(properties.many, values), ids.length)
+    const tagsOf = perImage(await session.all(tags.many, values), ids.length)
+    const locationsOf = perImage(await session.all(locations.many, values), ids.length)
+    return rows
+      .toSorted((a, b) => a.n - b.n)
+      .map((row) => toImage(row, propertiesOf[row.n] ?? [], tagsOf[row.n] ?? [], locationsOf[row.n] ?? []))
+  }
+
   return {
     one: async (session, id) => {
       const values = { id }
@@ -152,14 +167,12 @@ export const imageRows = ({ facts, prepare }: Connection): ImageRows => {
       )
     },
     many: async (session, ids) => {
-      const values = { ids: JSON.stringify(ids) }
-      const rows = await session.all(images.many, values)
-      const propertiesOf = perImage(await session.all(properties.many, values), ids.length)
-      const tagsOf = perImage(await session.all(tags.many, values), ids.length)
-      const locationsOf = perImage(await session.all(locations.many, values), ids.length)
-      return rows
-        .toSorted((a, b) => a.n - b.n)
-        .map((row) => toImage(row, propertiesOf[row.n] ?? [], tagsOf[row.n] ?? [], locationsOf[row.n] ?? []))
+      const images: Image[] = []
+      for (let from = 0; from < ids.length; from += CHUNK) {
+        if (from > 0) await nextTurn()
+        images.push(...(await some(session, ids.slice(from, from + CHUNK))))
+      }
+      return images
     },
   }
 }

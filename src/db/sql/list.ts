@@ -4,7 +4,7 @@ import { ServiceError } from '../../domain/errors.ts'
 import { MEMBER_STATUSES, type MemberStatus, VISIBILITIES, type Visibility } from '../../domain/image.ts'
 import type { Comparison, ExactColumn, ImageFilter, ImageQuery, RangeColumn, SortKey } from '../../domain/query.ts'
 import type { Scope } from '../database.ts'
-import { byOwner, byVisibility, type IndexedKey } from './migrations.ts'
+import { byOwner, byVisibility } from './migrations.ts'
 import type { Connection, Facts, Session } from './session.ts'
 import { type Fragment, type Statement, slot, type Value, type Values } from './statement.ts'
 import { toText } from './time.ts'
@@ -45,16 +45,6 @@ const wholeOrder = (sort: ImageQuery['sort']): readonly Order[] => {
     if (next.key === 'id') break
   }
   return order
-}
-
-/** The index in which the list is in `order`, forward or backward. */
-const indexFor = (order: readonly Order[]): IndexedKey | undefined => {
-  if (order.some(({ descending }) => descending !== order[0]?.descending)) return undefined
-  const keys = order.map(({ key }) => key).join()
-  if (keys === 'created_at,id') return 'created_at'
-  const [key] = keys.split(',')
-  const indexed = key === 'name' || key === 'size' || key === 'status' || key === 'updated_at'
-  return indexed && keys === `${key},created_at,id` ? key : undefined
 }
 
 const ownerFilter = (filters: readonly ImageFilter[]): Value | undefined => {
@@ -195,7 +185,7 @@ const filterValues = (filter: ImageFilter, n: number): Values => {
 const candidates = (facts: Facts, filter: ImageFilter, n: number): Fragment | undefined => {
   const value = slot(`f${n}`)
   // By the list's index of a key: all of its ranges, one for each visibility.
-  const listed = (key: IndexedKey, where: Fragment) =>
+  const listed = (key: SortKey, where: Fragment) =>
     sql`select images.id as id from images ${facts.by(byVisibility(key))} where images.deleted = ${false}
       and images.visibility in (${sql.join(VISIBILITIES.map((visibility) => sql.lit(visibility)))})
       and images.os_hidden = ${slot('hidden')} and ${where}`
@@ -266,7 +256,9 @@ const behindMarker = (order: readonly Order[], keys: readonly Fragment[]): reado
       sql`${keys[n]} ${beyond(n)} ${markers[n]}`,
     ]),
   )
-  return [{ where: either(steps.map((step) => sql`(${step})`)) }]
+  // The bound says no more than the steps, but an index can follow it.
+  const bound = sql`${keys[0]} ${beyond(0)}= ${markers[0]}`
+  return [{ where: sql`${bound} and ${either(steps.map((step) => sql`(${step})`))}` }]
 }
 
 interface Shape {
@@ -319,7 +311,8 @@ const pageQuery = (facts: Facts, { branches, order, filters, paged, from }: Shap
     paged ? [either(ranges(keys).map(({ where }) => sql`(${where})`))] : []
 
   const keys = order.map(({ key }) => KEY[key])
-  const index = indexFor(order) ?? 'created_at'
+  // In order of the first key at least; within rows that share it, SQLite sorts what the index leaves open.
+  const index = order[0]?.key ?? 'created_at'
 
   const memberships = (visibility: Visibility, member: MemberStatus): Fragment => {
     const memberKeys = order.map(({ key }) => MEMBER_KEY[key])

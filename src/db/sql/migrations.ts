@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
 import { ServiceError } from '../../domain/errors.ts'
+import { SORT_KEYS, type SortKey } from '../../domain/query.ts'
 import type { Connection, Session } from './session.ts'
 
 /** What upstream's own tools look for: its newest contract revision, whose schema this is. */
@@ -103,28 +104,33 @@ const SQLITE_UPSTREAM: readonly string[] = [
   `INSERT INTO alembic_version (version_num) VALUES ('${UPSTREAM_REVISION}')`,
 ]
 
-/** Sort keys that have an index of their own, as they stand in it: NULL sorts as '' or 0. */
-export const INDEXED_KEYS = {
-  created_at: undefined,
-  updated_at: 'coalesce(updated_at, created_at)',
-  name: `coalesce(name, '')`,
-  size: 'coalesce(size, 0)',
-  status: 'status',
-} as const satisfies Record<string, string | undefined>
-export type IndexedKey = keyof typeof INDEXED_KEYS
+/** What an index of a sort key holds: NULL sorts as '' or 0, and ties are broken as in a list. */
+const KEY_COLUMNS: Readonly<Record<SortKey, string>> = {
+  created_at: 'created_at, id',
+  updated_at: 'coalesce(updated_at, created_at), created_at, id',
+  name: `coalesce(name, ''), created_at, id`,
+  status: 'status, created_at, id',
+  container_format: `coalesce(container_format, ''), created_at, id`,
+  disk_format: `coalesce(disk_format, ''), created_at, id`,
+  size: 'coalesce(size, 0), created_at, id',
+  id: 'id',
+}
 
-export const byVisibility = (key: IndexedKey): string => `glimpse_images_visibility_${key}`
-export const byOwner = (key: IndexedKey): string => `glimpse_images_owner_${key}`
+/** The index in which the images of one visibility are in the order of `key`. */
+export const byVisibility = (key: SortKey): string => `glimpse_images_visibility_${key}`
 
-/** One index per kind of visibility and sort key, in which every page of a list is a range. */
-const listIndexes = Object.entries(INDEXED_KEYS).flatMap(([name, expression]) => {
-  const order = [...(expression === undefined ? [] : [expression]), 'created_at', 'id'].join(', ')
-  const key = name as IndexedKey
-  return [
-    `CREATE INDEX ${byVisibility(key)} ON images (deleted, visibility, os_hidden, ${order})`,
-    `CREATE INDEX ${byOwner(key)} ON images (deleted, owner, visibility, os_hidden, ${order})`,
-  ]
-})
+/** The same for the images of one owner. By some keys those few are sorted instead: each index costs every insert. */
+const OWNER_KEYS: readonly SortKey[] = ['created_at', 'updated_at', 'name']
+export const byOwner = (key: SortKey): string => `glimpse_images_owner_${OWNER_KEYS.includes(key) ? key : 'created_at'}`
+
+const listIndexes = [
+  ...SORT_KEYS.map(
+    (key) => `CREATE INDEX ${byVisibility(key)} ON images (deleted, visibility, os_hidden, ${KEY_COLUMNS[key]})`,
+  ),
+  ...OWNER_KEYS.map(
+    (key) => `CREATE INDEX ${byOwner(key)} ON images (deleted, owner, visibility, os_hidden, ${KEY_COLUMNS[key]})`,
+  ),
+]
 
 const forget = `DELETE FROM glimpse_member_images WHERE member = OLD.member AND status = OLD.status
   AND created_at = (SELECT created_at FROM images WHERE id = OLD.image_id) AND image_id = OLD.image_id`
