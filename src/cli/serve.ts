@@ -153,12 +153,15 @@ function supervise(config: Config, count: number, ready: () => void): void {
   cluster.setupPrimary({ windowsHide: true })
   const fork = () => cluster.fork({ UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '8' })
 
+  // One that is dying anyway need not hear it.
+  const tellToStop = (child: Child) => child.send('stop', () => undefined)
   /** A worker that has ended stays in the cluster's list until its channel is closed too. */
   const living = () =>
     Object.values(cluster.workers ?? {}).filter((child) => child !== undefined && !child.isDead()) as Child[]
 
   cluster.on('listening', (child) => {
     listening.add(child)
+    if (stopping) tellToStop(child) // one that was still starting has not heard it
     if (listening.size === count && !greeted) {
       greeted = true
       ready()
@@ -191,7 +194,7 @@ function supervise(config: Config, count: number, ready: () => void): void {
     }
     stopping = true
     const children = living()
-    for (const child of children) child.send('stop', () => undefined) // one that is dying anyway need not hear
+    children.forEach(tellToStop)
     if (children.length === 0) process.exit(process.exitCode ?? 0)
     const graceMs = config.DEFAULT.graceful_shutdown_timeout * 1000
     if (graceMs === 0) return
@@ -208,7 +211,7 @@ function supervise(config: Config, count: number, ready: () => void): void {
       const successor = fork()
       successor.once('listening', () => {
         replaced.add(old)
-        old.send('stop', () => undefined)
+        tellToStop(old)
       })
     }
   })
