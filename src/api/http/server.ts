@@ -154,7 +154,6 @@ export function createHttpServer(options: ServerOptions): HttpServer {
     }
 
     let about = log
-    let length = '-'
 
     const answer = async (): Promise<ApiResponse> => {
       // Browsers ask before anybody has logged in; without `[cors]` the answer promises nothing.
@@ -166,7 +165,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
         const context = await face.enter(entering)
         extra = face.headers(context)
         about = face.log?.(context) ?? log
-        const api = apiRequest(request, res, context, gone.signal)
+        const api = apiRequest(request, res, context, gone.signal, remoteAddress)
         if (route?.rejectsBody && api.hasBody)
           throw new ServiceError('invalid', 'A body is not expected with this request.')
         const response = await handle(api)
@@ -180,19 +179,17 @@ export function createHttpServer(options: ServerOptions): HttpServer {
     }
 
     void answer()
-      .then((response) => {
-        length = response.headers?.['content-length'] ?? '-'
-        return send(raw, res, response, options.cors, draining)
-      })
+      .then((response) => send(raw, res, response, options.cors, draining))
       .catch((error: unknown) => {
         if (!gone.signal.aborted) about.error(`${raw.method} ${originalUrl(request)} broke off`, error)
         res.destroy()
+        return undefined
       })
-      .then(() => {
+      .then((length) => {
         lingerOnBody(raw)
         const seconds = ((performance.now() - started) / 1000).toFixed(6)
         about.info(
-          `${remoteAddress ?? '-'} "${raw.method} ${originalUrl(request)} HTTP/${raw.httpVersion}" ${res.statusCode} ${length} ${seconds}${res.writableFinished ? '' : ' (client went away)'}`,
+          `${remoteAddress ?? '-'} "${raw.method} ${originalUrl(request)} HTTP/${raw.httpVersion}" ${res.statusCode} ${length ?? '-'} ${seconds}${res.writableFinished ? '' : ' (client went away)'}`,
         )
       })
   }
@@ -202,6 +199,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
     res: ServerResponse,
     context: unknown,
     signal: AbortSignal,
+    remoteAddress: string | undefined,
   ): ApiRequest<unknown> {
     const { raw } = request
     const [path, queryText] = splitUrl(raw.url ?? '/')
@@ -224,7 +222,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
       },
       context,
       signal,
-      remoteAddress: raw.socket.remoteAddress,
+      remoteAddress,
       hasBody:
         Number(raw.headers['content-length'] ?? 0) > 0 ||
         (raw.headers['transfer-encoding'] !== undefined && MAY_HAVE_BODY.has(request.method)),
@@ -353,21 +351,22 @@ async function readJson(body: ByteSource, limit: number): Promise<unknown> {
   return value
 }
 
+/** Gives the length of the body, for the log. */
 async function send(
   raw: IncomingMessage,
   res: ServerResponse,
   response: ApiResponse,
   cors: Cors | undefined,
   closing: boolean,
-): Promise<void> {
-  if (res.destroyed) return
+): Promise<string | number | undefined> {
+  if (res.destroyed) return undefined
   const headers: Record<string, string | number> = { ...response.headers, ...corsHeaders(cors, raw) }
   // A body that was not asked for would be read as the next request.
   if (closing || (expectsContinue(raw) && !raw.readableDidRead && !raw.complete)) headers['connection'] = 'close'
   if (response.data !== undefined) {
     res.writeHead(response.status, headers)
     await pour(response.data, res)
-    return
+    return headers['content-length']
   }
   let text = response.text ?? ''
   if (response.json !== undefined) {
@@ -382,6 +381,7 @@ async function send(
     res.once('close', resolve)
     res.end(raw.method === 'HEAD' ? undefined : text, () => resolve())
   })
+  return headers['content-length']
 }
 
 /** Writes chunk after chunk, each only when the one before has left: its buffer is used again. */
