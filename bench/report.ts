@@ -10,8 +10,9 @@ export interface Row {
   readonly glimpse: readonly number[]
 }
 
+/** NaN says that a round has no such figure. */
 export function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
+  const sorted = values.filter((value) => !Number.isNaN(value)).toSorted((a, b) => a - b)
   const middle = Math.floor(sorted.length / 2)
   const [low = Number.NaN, high = Number.NaN] = [sorted[sorted.length % 2 === 0 ? middle - 1 : middle], sorted[middle]]
   return (low + high) / 2
@@ -26,7 +27,7 @@ const figure = (value: number): string => {
 /** How many times better Glimpse is. */
 function ratio({ glance, glimpse, lessIsBetter }: Row): string {
   const times = lessIsBetter ? median(glance) / median(glimpse) : median(glimpse) / median(glance)
-  return Number.isNaN(times) ? '–' : `${figure(times)}×`
+  return Number.isNaN(times) || times === Number.POSITIVE_INFINITY ? '–' : `${figure(times)}×`
 }
 
 /** A Markdown table whose columns line up in a terminal as well. */
@@ -49,8 +50,9 @@ export function table(rows: readonly Row[]): string {
 
 /** Puts `body` into the section of that name of a Markdown file; the other sections stay as they are. */
 export async function saveSection(file: URL, name: string, body: string): Promise<void> {
-  const [head = '', ...sections] = (await readFile(file, 'utf8')).split(/^(?=## )/m)
-  const text = `## ${name}\n\n${body.trim()}\n\n`
+  const [head = '', ...sections] = (await readFile(file, 'utf8')).split(/^(?=## )/m).map((part) => part.trim())
+  const text = `## ${name}\n\n${body.trim()}`
   const at = sections.findIndex((section) => section.startsWith(`## ${name}\n`))
-  await writeFile(file, `${[head, ...(at < 0 ? [...sections, text] : sections.with(at, text))].join('').trimEnd()}\n`)
+  const kept = at < 0 ? [...sections, text] : sections.with(at, text)
+  await writeFile(file, `${[head, ...kept].join('\n\n')}\n`)
 }

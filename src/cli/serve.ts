@@ -151,7 +151,9 @@ function supervise(config: Config, count: number, ready: () => void): void {
   let stopping = false
   const listening = new Set<Child>()
   cluster.setupPrimary({ windowsHide: true })
-  const fork = () => cluster.fork({ UV_THREADPOOL_SIZE: process.env['UV_THREADPOOL_SIZE'] ?? '8' })
+  const { UV_THREADPOOL_SIZE = '8', MALLOC_ARENA_MAX = '2' } = process.env
+  // Few arenas: each thread's own would keep what passing image data once needed.
+  const fork = () => cluster.fork({ UV_THREADPOOL_SIZE, MALLOC_ARENA_MAX })
 
   // One that is dying anyway need not hear it.
   const tellToStop = (child: Child) => child.send('stop', () => undefined)

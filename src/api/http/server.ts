@@ -226,7 +226,7 @@ export function createHttpServer(options: ServerOptions): HttpServer {
       hasBody:
         Number(raw.headers['content-length'] ?? 0) > 0 ||
         (raw.headers['transfer-encoding'] !== undefined && MAY_HAVE_BODY.has(request.method)),
-      body: () => fromReadable(take()),
+      body: () => fromReadable(take(), { owned: true }),
       json: () => readJson(fromReadable(take()), options.jsonLimit),
     }
   }

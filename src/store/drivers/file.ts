@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { constants, write } from 'node:fs'
 import {
   access,
   chmod,
@@ -14,6 +14,7 @@ import {
   unlink,
 } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
 import { bool, integer, multi, text, type Values } from '../../config/options.ts'
 import { type ErrorKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId, LocationUri } from '../../domain/ids.ts'
@@ -317,9 +318,12 @@ function parseUri(uri: LocationUri): string {
 
 // Files
 
+/** FileHandle's own write copies a buffer over shared memory, which costs as much again as writing it. */
+const writeAt = promisify(write)
+
 async function writeAll(file: FileHandle, chunk: Buffer, position: number): Promise<void> {
   for (let done = 0; done < chunk.length; ) {
-    const { bytesWritten } = await file.write(chunk, done, chunk.length - done, position + done)
+    const { bytesWritten } = await writeAt(file.fd, chunk, done, chunk.length - done, position + done)
     done += bytesWritten
   }
 }
