@@ -140,12 +140,12 @@ async function patch(bench: Bench): Promise<Measured> {
 }
 
 async function upload(bench: Bench): Promise<Measured> {
-  const file = dataFile(bench)
-  return await measureTransfers(bench, 'upload', async (side, streams) => {
-    const ids = await createImages(side, streams)
+  return await measureTransfers(bench, 'upload', (side, streams) => {
+    let ids: readonly string[] = []
     return {
-      run: () =>
-        Promise.all(ids.map((id) => curl(`${side.url}/v2/images/${id}/file`, WRITER, ['-X', 'PUT', '-T', file]))),
+      run: async () => {
+        ids = await Promise.all(Array.from({ length: streams }, () => uploadOne(side, dataFile(bench))))
+      },
       clean: () => removeImages(side, ids),
     }
   })
@@ -154,7 +154,7 @@ async function upload(bench: Bench): Promise<Measured> {
 async function download(bench: Bench): Promise<Measured> {
   const images = new Map<Side, string>()
   await eachSide(bench, async (side) => void images.set(side, await uploadOne(side, dataFile(bench))))
-  const measured = await measureTransfers(bench, 'download', async (side, streams) => {
+  const measured = await measureTransfers(bench, 'download', (side, streams) => {
     const url = `${side.url}/v2/images/${images.get(side)}/file`
     return { run: () => Promise.all(Array.from({ length: streams }, () => curl(url, WRITER))), clean: async () => {} }
   })
@@ -324,21 +324,16 @@ interface Transfer {
 async function measureTransfers(
   bench: Bench,
   title: string,
-  prepare: (side: Side, streams: number) => Promise<Transfer>,
+  prepare: (side: Side, streams: number) => Transfer,
 ): Promise<Measured> {
   const rows: Row[] = []
   for (const streams of [1, 4]) {
-    const { glance, glimpse } = await alternate(bench, streams === 1 ? 3 : 2, (side) =>
-      persist(`${side.name}: ${title}`, async () => {
-        const transfer = await prepare(side, streams)
-        try {
-          const { seconds, cpu } = await timed(side.processes, transfer.run)
-          return { rate: (MIB * streams) / seconds, cpu: cpu / ((MIB * streams) / 1024) }
-        } finally {
-          await transfer.clean()
-        }
-      }),
-    )
+    const { glance, glimpse } = await alternate(bench, streams === 1 ? 3 : 2, async (side) => {
+      const transfer = prepare(side, streams)
+      const { seconds, cpu } = await timed(side.processes, transfer.run)
+      await transfer.clean()
+      return { rate: (MIB * streams) / seconds, cpu: cpu / ((MIB * streams) / 1024) }
+    })
     const what = `${title}, ${streamText(streams)}`
     const of = (key: 'rate' | 'cpu') => ({
       glance: glance.map((one) => one[key]),
@@ -445,9 +440,9 @@ const uploadOne = (side: Side, file: string): Promise<string> =>
     return id
   })
 
-/** Glance on SQLite answers 500 now and then, when two of its workers write at once: such a round is done again. */
+/** Glance on SQLite answers 500 now and then, when two of its workers write at once: a client would come back. */
 async function persist<T>(what: string, act: () => Promise<T>): Promise<T> {
-  for (let left = 4; ; left -= 1) {
+  for (let left = 9; ; left -= 1) {
     try {
       return await act()
     } catch (error) {

@@ -1,25 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { ProjectId, UserId } from '../domain/ids.ts'
-import type { Identity, IdentityProvider } from './identity.ts'
-
-const NOBODY: Identity = {
-  userId: undefined,
-  projectId: undefined,
-  domainId: undefined,
-  userDomainId: undefined,
-  projectDomainId: undefined,
-  roles: [],
-  serviceRoles: [],
-  serviceUserId: undefined,
-  serviceProjectId: undefined,
-  systemScope: undefined,
-  isAdminProject: true,
-  readOnly: false,
-  isAdmin: undefined,
-  expiresAt: undefined,
-  token: undefined,
-}
+import { type IdentityProvider, NOBODY } from './identity.ts'
 
 /** No authentication: everybody is an admin of no project. */
 export const noAuth = (): IdentityProvider => ({

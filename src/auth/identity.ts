@@ -34,6 +34,25 @@ export interface Call {
   readonly path: string
 }
 
+/** Who has shown nothing yet. */
+export const NOBODY: Identity = {
+  userId: undefined,
+  projectId: undefined,
+  domainId: undefined,
+  userDomainId: undefined,
+  projectDomainId: undefined,
+  roles: [],
+  serviceRoles: [],
+  serviceUserId: undefined,
+  serviceProjectId: undefined,
+  systemScope: undefined,
+  isAdminProject: true,
+  readOnly: false,
+  isAdmin: undefined,
+  expiresAt: undefined,
+  token: undefined,
+}
+
 export interface IdentityProvider {
   /** Value of WWW-Authenticate on a 401. */
   readonly challenge: string | undefined

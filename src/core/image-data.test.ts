@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
 import { describe, it, type TestContext } from 'node:test'
-import type { Identity } from '../auth/identity.ts'
+import { type Identity, NOBODY } from '../auth/identity.ts'
 import type { Database } from '../db/database.ts'
 import { openDatabase } from '../db/sql/connect.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
@@ -27,21 +27,10 @@ async function* bytes(data: Buffer = DATA): ByteSource {
 }
 
 const identity: Identity = {
+  ...NOBODY,
   userId: 'alice' as UserId,
   projectId: 'p1' as ProjectId,
-  domainId: undefined,
-  userDomainId: undefined,
-  projectDomainId: undefined,
   roles: ['member', 'reader'],
-  serviceRoles: [],
-  serviceUserId: undefined,
-  serviceProjectId: undefined,
-  systemScope: undefined,
-  isAdminProject: true,
-  readOnly: false,
-  isAdmin: undefined,
-  expiresAt: undefined,
-  token: undefined,
 }
 const context = (signal: AbortSignal = new AbortController().signal): RequestContext => ({
   requestId: 'req-test',

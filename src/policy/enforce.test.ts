@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { Identity } from '../auth/identity.ts'
+import { type Identity, NOBODY } from '../auth/identity.ts'
 import { hasKind } from '../domain/errors.ts'
 import type { ImageId, ProjectId, UserId } from '../domain/ids.ts'
 import type { Image, Visibility } from '../domain/image.ts'
@@ -29,21 +29,10 @@ const policy = open(true)
 const legacy = open(false)
 
 const caller = (project: string, ...roles: string[]): Identity => ({
+  ...NOBODY,
   userId: 'u1' as UserId,
   projectId: project as ProjectId,
-  domainId: undefined,
-  userDomainId: undefined,
-  projectDomainId: undefined,
   roles,
-  serviceRoles: [],
-  serviceUserId: undefined,
-  serviceProjectId: undefined,
-  systemScope: undefined,
-  isAdminProject: true,
-  readOnly: false,
-  isAdmin: undefined,
-  expiresAt: undefined,
-  token: undefined,
 })
 const owner = caller('mine', 'member', 'reader')
 const reader = caller('mine', 'reader')

@@ -3,28 +3,19 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
-import type { Identity } from '../auth/identity.ts'
+import { type Identity, NOBODY } from '../auth/identity.ts'
 import { hasKind } from '../domain/errors.ts'
 import type { ProjectId, UserId } from '../domain/ids.ts'
 import { isAdmin, openPolicy, type PolicyOptions } from './enforcer.ts'
 import { RULES } from './rules.ts'
 
 const identity = (fields: Partial<Identity> = {}): Identity => ({
+  ...NOBODY,
   userId: 'u1' as UserId,
   projectId: 'p1' as ProjectId,
-  domainId: undefined,
   userDomainId: 'default',
   projectDomainId: 'default',
   roles: ['member', 'reader'],
-  serviceRoles: [],
-  serviceUserId: undefined,
-  serviceProjectId: undefined,
-  systemScope: undefined,
-  isAdminProject: true,
-  readOnly: false,
-  isAdmin: undefined,
-  expiresAt: undefined,
-  token: undefined,
   ...fields,
 })
 const member = identity()

@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type App, openApp } from '../../src/app.ts'
-import type { IdentityProvider } from '../../src/auth/identity.ts'
+import { type IdentityProvider, NOBODY } from '../../src/auth/identity.ts'
 import { readConfig } from '../../src/config/config.ts'
 import { ServiceError } from '../../src/domain/errors.ts'
 import type { ProjectId, UserId } from '../../src/domain/ids.ts'
@@ -34,21 +34,14 @@ export const selfSpokenTokens = (): IdentityProvider => ({
       throw new ServiceError('unauthenticated', 'The request you have made requires authentication.')
     }
     return {
+      ...NOBODY,
       userId: caller.user as UserId,
       projectId: caller.project === '' ? undefined : (caller.project as ProjectId),
-      domainId: undefined,
       userDomainId: 'default',
       projectDomainId: 'default',
       roles: caller.roles,
       serviceRoles: typeof service === 'string' ? (parseToken(service)?.roles ?? []) : [],
-      serviceUserId: undefined,
-      serviceProjectId: undefined,
       systemScope: caller.system,
-      isAdminProject: true,
-      readOnly: false,
-      isAdmin: undefined,
-      expiresAt: undefined,
-      token: undefined,
     }
   },
   close: async () => undefined,
