@@ -217,7 +217,10 @@ function supervise(config: Config, count: number, ready: () => void): void {
       })
     }
   })
-  for (let started = 0; started < count; started++) fork()
+  // What keeps one from starting keeps all of them: the first says so for the rest, and serves the sooner for being alone.
+  fork().once('listening', () => {
+    for (let started = 1; started < count && !stopping; started++) fork()
+  })
 }
 
 function printBanner(url: string, data: string, clouds: string | undefined): void {
