@@ -150,7 +150,8 @@ const CLOSING_MS = 5000
 function supervise(config: Config, count: number, ready: () => void): void {
   let stopping = false
   const listening = new Set<Child>()
-  cluster.setupPrimary({ windowsHide: true })
+  // Requests leave little behind that lives: a young generation of 12 MiB is enough, and 100 MiB less than the default.
+  cluster.setupPrimary({ execArgv: [...process.execArgv, '--max-semi-space-size=4'] })
   const { UV_THREADPOOL_SIZE = '8', MALLOC_ARENA_MAX = '2' } = process.env
   // Few arenas: each thread's own would keep what passing image data once needed.
   const fork = () => cluster.fork({ UV_THREADPOOL_SIZE, MALLOC_ARENA_MAX })

@@ -7,15 +7,20 @@ import type { WorkerId } from '../domain/ids.ts'
 import type { Core } from './core.ts'
 import { eraseData } from './image-data.ts'
 
-/** Field 22 of /proc/PID/stat: start time in clock ticks since boot; undefined when there is no such process. */
+/**
+ * Field 22 of /proc/PID/stat: start time in clock ticks since boot; undefined when there is no such process. One that
+ * is dead and only not yet reaped by its parent (state Z or X, proc(5)) is none.
+ */
 function startTime(pid: number | 'self'): number | undefined {
+  let stat: string
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    // The second field, the program's name, may hold blanks and parentheses.
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19])
+    stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
   } catch {
     return undefined
   }
+  // The second field, the program's name, may hold blanks and parentheses.
+  const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  return state === 'Z' || state === 'X' ? undefined : Number(fields[18])
 }
 
 /** Describes this process so that neighbours can find out whether it still lives. */

@@ -68,14 +68,18 @@ async function main(wanted: readonly string[]): Promise<number> {
   const dir = await mkdtemp(join(tmpdir(), 'glimpse-acceptance-'))
   const keystone = join(dir, 'keystone')
   await script('install.sh', [])
-  // However this ends, Keystone does not outlive it.
+  // Ctrl-C ends Keystone as well.
   process.once('exit', () => spawn(join(kit, 'keystone-down.sh'), [keystone], { detached: true, stdio: 'ignore' }))
   await script('keystone-up.sh', [keystone, String(await freePort())])
 
   const verdicts: Verdict[] = []
-  for (const name of wanted.length > 0 ? wanted : Object.keys(PARTS)) {
-    console.log(`\n== ${name}`)
-    verdicts.push(...((await PARTS[name]?.({ dir, keystone })) ?? []))
+  try {
+    for (const name of wanted.length > 0 ? wanted : Object.keys(PARTS)) {
+      console.log(`\n== ${name}`)
+      verdicts.push(...((await PARTS[name]?.({ dir, keystone })) ?? []))
+    }
+  } finally {
+    await attempt('keystone-down.sh', [keystone])
   }
   return await report(dir, verdicts)
 }
