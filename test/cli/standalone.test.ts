@@ -21,7 +21,11 @@ interface Cloud {
 
 async function dataFolder(
   t: TestContext,
-): Promise<{ data: string; start: (port: number) => Promise<Product>; clouds: () => Promise<Record<string, Cloud>> }> {
+): Promise<{
+  data: string
+  start: (port: number) => Promise<Product>
+  clouds: () => Promise<Record<string, Cloud | undefined>>
+}> {
   const dir = await mkdtemp(join(tmpdir(), 'glimpse-cli-'))
   const data = join(dir, 'data')
   let product: Product | undefined
@@ -37,7 +41,8 @@ async function dataFolder(
       return product
     },
     clouds: async () =>
-      (parse(await readFile(join(data, 'clouds.yaml'), 'utf8')) as { clouds: Record<string, Cloud> }).clouds,
+      (parse(await readFile(join(data, 'clouds.yaml'), 'utf8')) as { clouds: Record<string, Cloud | undefined> })
+        .clouds,
   }
 }
 

@@ -18,7 +18,7 @@ export interface TestServer {
 }
 
 /** Options of glance-api.conf by group. */
-export type TestConfig = Readonly<Record<string, Readonly<Record<string, string>>>>
+export type TestConfig = Readonly<Record<string, Readonly<Record<string, string>> | undefined>>
 
 /**
  * Tokens that say who their bearer is, `USER:PROJECT:ROLE,ROLE[:system=all][:exp=SECONDS]`, believed as they are:
