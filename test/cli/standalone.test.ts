@@ -19,9 +19,7 @@ interface Cloud {
   }
 }
 
-async function dataFolder(
-  t: TestContext,
-): Promise<{
+async function dataFolder(t: TestContext): Promise<{
   data: string
   start: (port: number) => Promise<Product>
   clouds: () => Promise<Record<string, Cloud | undefined>>
