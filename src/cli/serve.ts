@@ -164,29 +164,32 @@ function supervise(config: Config, count: number, ready: () => void): void {
 
   cluster.on('listening', (child) => {
     listening.add(child)
+    served = true
     if (stopping) tellToStop(child) // one that was still starting has not heard it
     if (listening.size === count && !greeted) {
       greeted = true
       ready()
     }
   })
+  /** Whether any worker ever answered: then what ends one is no fault of the configuration. */
+  let served = false
   let greeted = false
   cluster.on('exit', (child, code) => {
-    const served = listening.delete(child)
+    const hadServed = listening.delete(child)
     const left = living().length
     if (stopping || replaced.delete(child)) {
       if (stopping && left === 0) process.exit(process.exitCode ?? 0)
       return
     }
-    if (!greeted) {
+    if (!served) {
       // It could not even start, and has said why; another one would fare no better.
-      process.exitCode = code === 0 ? 1 : code
+      process.exitCode = code || 1 // null when a signal killed it
       stop('SIGTERM')
       if (left === 0) process.exit(process.exitCode)
       return
     }
     console.error(`WARNING: worker ${child.process.pid} died, starting another one`)
-    setTimeout(() => stopping || fork(), served ? RESPAWN_MS : RETRY_MS)
+    setTimeout(() => stopping || fork(), hadServed ? RESPAWN_MS : RETRY_MS)
   })
 
   const replaced = new Set<Child>()
