@@ -8,15 +8,16 @@
 set -euo pipefail
 
 packages=(
-  keystone uwsgi-core uwsgi-plugin-python3 sqlite3       # identity
-  qemu-utils grub-rescue-pc                              # bootable images
-  python3-openstackclient python3-glanceclient curl      # clients
+  keystone                                               # identity
+  glance-common                                          # upstream's schema and its tools
+  qemu-utils                                             # images of every format
 )
 for group in "$@"; do
   case $group in
-    acceptance) packages+=(tempest glance-tempest-plugin python3-stestr python3-subunit python3-venv
-      python3-pbr python3-setuptools python3-wheel python3-yaml) ;;
-    bench) packages+=(glance-api glance-common python3-glance nginx-light wrk openssl) ;;
+    acceptance) packages+=(uwsgi-core uwsgi-plugin-python3 sqlite3 grub-rescue-pc curl
+      python3-openstackclient python3-glanceclient tempest glance-tempest-plugin python3-stestr python3-subunit
+      python3-venv python3-pbr python3-setuptools python3-wheel python3-yaml) ;;
+    bench) packages+=(glance-api python3-glance sqlite3 curl nginx-light wrk openssl) ;;
     *) echo "usage: tools/test-servers.sh [acceptance] [bench]" >&2; exit 2 ;;
   esac
 done
