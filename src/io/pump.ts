@@ -49,7 +49,7 @@ const SLOTS_PER_COPY = 4
 
 /** A process needs one: it owns the shared memory (only what is used of it is ever backed by RAM) and the threads. */
 export function openPump({
-  memoryMiB = 64,
+  memoryMiB = 32,
   threads = Math.max(2, Math.min(availableParallelism(), 8)),
 }: {
   readonly memoryMiB?: number
