@@ -135,7 +135,6 @@ function buildFaces(
       order: (locations) => core.stores.inReadingOrder(locations),
     },
     importMethods: [],
-    stores: core.stores.multi ? core.stores.list() : undefined,
   })
   const faces = [
     v2Face(core, routes, {

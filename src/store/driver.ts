@@ -35,6 +35,7 @@ export interface Written {
 
 /** What a backend implements. Callers use Store, which adds checks, digests and retries. */
 export interface StoreDriver {
+  /** Of its locations; the first is also what the store type is called. */
   readonly schemes: readonly [string, ...string[]]
   readonly features: StoreFeatures
 

@@ -29,6 +29,7 @@ export interface Stored {
 /** A configured place for image data: what the core calls. Errors carry `detail: { store, uri }`, without credentials. */
 export interface Store {
   readonly id: StoreId
+  readonly type: string
   readonly description: string | undefined
   /** Of several stores that hold an image, the one with the most is read. */
   readonly weight: number
@@ -124,6 +125,7 @@ export function openStore(
 
   return {
     id,
+    type: driver.schemes[0],
     description,
     weight,
     readOnly: !driver.features.write,

@@ -60,11 +60,14 @@ describe('stores', () => {
   })
 
   it('lists what clients may know of in the order of the configuration', (t) => {
-    assert.deepEqual(open(t).list(), [
-      { id: 'cheap', description: 'Slow but cheap', isDefault: false, readOnly: false },
-      { id: 'fast', description: undefined, isDefault: true, readOnly: false },
-      { id: 'web', description: undefined, isDefault: false, readOnly: true },
-    ])
+    assert.deepEqual(
+      open(t).all.map(({ id, type, description, weight, readOnly }) => ({ id, type, description, weight, readOnly })),
+      [
+        { id: 'cheap', type: 's3', description: 'Slow but cheap', weight: 10, readOnly: false },
+        { id: 'fast', type: 'file', description: undefined, weight: 20, readOnly: false },
+        { id: 'web', type: 'https', description: undefined, weight: 0, readOnly: true },
+      ],
+    )
   })
 
   it('finds the store that holds a location by name, and by scheme where it has none', (t) => {

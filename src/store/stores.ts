@@ -36,13 +36,6 @@ export interface Stores {
   holding(location: Location): Store
   /** Heaviest store first, otherwise as they come. */
   inReadingOrder(locations: readonly Location[]): readonly Location[]
-  /** What `GET /v2/info/stores` shows. */
-  list(): readonly {
-    readonly id: StoreId
-    readonly description: string | undefined
-    readonly isDefault: boolean
-    readonly readOnly: boolean
-  }[]
   close(): Promise<void>
 }
 
@@ -85,13 +78,6 @@ export function openStores({ multi, defaultStore, stores }: StoresSetup): Stores
       })
     },
     inReadingOrder: (locations) => locations.toSorted((a, b) => weight(b) - weight(a)),
-    list: () =>
-      all.map((store) => ({
-        id: store.id,
-        description: store.description,
-        isDefault: store === preferred,
-        readOnly: store.readOnly,
-      })),
     close: async () => {
       await Promise.all(every.map((store) => store.close()))
       await pump.close()

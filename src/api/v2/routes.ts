@@ -1,6 +1,6 @@
 import type { Core, RequestContext } from '../../core/core.ts'
 import type { Route } from '../http/route.ts'
-import { infoRoutes, type StoreInfo, schemaRoutes } from './discovery.ts'
+import { infoRoutes, schemaRoutes } from './discovery.ts'
 import { imageDataRoutes } from './image-data.ts'
 import { imageRoutes } from './images.ts'
 import { memberRoutes } from './members.ts'
@@ -12,14 +12,12 @@ export interface V2Options {
   readonly schema: SchemaOptions
   readonly view: Omit<ViewOptions, 'declared'>
   readonly importMethods: readonly string[]
-  /** Undefined without `enabled_backends`. */
-  readonly stores: readonly StoreInfo[] | undefined
 }
 
 /** The v2 route table. */
 export function v2Routes(core: Core, options: V2Options): readonly Route<RequestContext>[] {
   const schemas = buildSchemas(options.schema)
-  const { importMethods, stores } = options
+  const { importMethods } = options
   return [
     ...schemaRoutes(schemas),
     ...imageRoutes(core, {
@@ -27,12 +25,12 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
       view: { ...options.view, declared: new Set(Object.keys(options.schema.custom.properties)) },
       createHeaders: {
         ...(importMethods.length > 0 ? { 'openstack-image-import-methods': importMethods.join(',') } : {}),
-        ...(stores === undefined ? {} : { 'openstack-image-store-ids': stores.map(({ id }) => id).join(',') }),
+        ...(core.stores.multi ? { 'openstack-image-store-ids': core.stores.all.map(({ id }) => id).join(',') } : {}),
       },
     }),
     ...imageDataRoutes(core),
     ...memberRoutes(core),
-    ...infoRoutes(importMethods, stores),
+    ...infoRoutes(core, importMethods),
     {
       method: 'GET',
       path: '',
