@@ -60,6 +60,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       members: options.image_member_quota,
       locations: options.image_location_quota,
       imageSize: options.image_size_cap,
+      storage: options.use_keystone_limits || options.user_storage_quota === 0 ? -1 : options.user_storage_quota,
       pageDefault: options.limit_param_default,
       pageMax: options.api_limit_max,
     },

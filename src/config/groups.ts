@@ -1,6 +1,7 @@
 // The groups of options, named as in Glance's own files, so that such a file works here as it is.
 import {
   bool,
+  bytes,
   choice,
   dict,
   float,
@@ -130,11 +131,9 @@ const limits = {
     max: 2 ** 63,
     help: 'Largest image data that can be uploaded, in bytes.',
   }),
-  user_storage_quota: text({
-    default: '0',
-    pattern: /^\s*\d+(?:B|KB|MB|GB|TB)?\s*$/,
-    expects: 'a whole number, with or without one of the units B, KB, MB, GB, TB',
-    help: 'How much data all images of one owner may have together, in bytes or the unit given; 0 means no limit.',
+  user_storage_quota: bytes({
+    default: 0,
+    help: 'How much data all images of one owner may have together, every copy counted; 0 means no limit.',
   }),
   use_keystone_limits: bool({
     default: false,

@@ -3,6 +3,7 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import {
   bool,
+  bytes,
   choice,
   defaults,
   dict,
@@ -69,6 +70,19 @@ describe('an option', () => {
       refused,
       refused,
     ])
+  })
+
+  it('that is an amount of bytes takes units of 1024, without a space', () => {
+    assert.deepEqual(read(bytes({ help }), ['40', ' 40B ', '2KB', '3MB', '1GB', '5TB']), [
+      40,
+      40,
+      2048,
+      3 << 20,
+      2 ** 30,
+      5 * 2 ** 40,
+    ])
+    for (const refused of read(bytes({ default: 1, help }), ['', '-1', '1 KB', '1kb', '1.5GB', 'KB']))
+      assert.match(String(refused), /^expected a whole number of bytes/)
   })
 
   it('of kind choice minds the case unless told otherwise, and gives the spelling of the declaration', () => {

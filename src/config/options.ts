@@ -110,6 +110,11 @@ export const choice = <const Choice extends string, const Default extends Choice
   return declare('choice', oneOf(choices, ignoreCase), rest)
 }
 
+/** A number of bytes, or of a unit of them. */
+export const bytes = <Default extends number | undefined = undefined>(
+  spec: Spec<Default>,
+): Option<Given<number, Default>> => declare('text', amountOfBytes, spec)
+
 /** `a,b`, or `[a,b]` with `bounds`. Items are texts unless `of` says otherwise. */
 export const list = <T = string, const Default extends readonly NoInfer<T>[] | undefined = undefined>(
   spec: Spec<Default> & { readonly bounds?: boolean; readonly of?: ValueType<T> },
@@ -167,6 +172,16 @@ const number = (what: string, form: RegExp, { min, max }: OpenLimits): ValueType
 
 export const wholeNumber = (limits: { [Name in keyof OpenLimits]?: number | undefined } = {}): ValueType<number> =>
   number('an integer', /^[+-]?\d+(?:_\d+)*$/, { min: limits.min, max: limits.max })
+
+const UNITS = ['B', 'KB', 'MB', 'GB', 'TB']
+const amountOfBytes: ValueType<number> = {
+  expects: 'a whole number of bytes, or of KB, MB, GB or TB (1 KB is 1024 bytes), without a space before the unit',
+  read: (raw) => {
+    const [, amount, unit = 'B'] = /^\s*(\d+)([KMGT]?B)?\s*$/.exec(raw) ?? []
+    return amount === undefined ? undefined : Number(amount) * 1024 ** UNITS.indexOf(unit)
+  },
+  write: digits,
+}
 
 export const oneOf = <const Choice extends string>(
   choices: readonly Choice[],

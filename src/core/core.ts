@@ -14,6 +14,8 @@ export interface Limits {
   readonly locations: number
   /** Bytes of image data. */
   readonly imageSize: number
+  /** Bytes in all images of one owner. */
+  readonly storage: number
   readonly pageDefault: number
   readonly pageMax: number
 }

@@ -57,6 +57,7 @@ async function setUp(t: TestContext, wrap: (core: Core) => Core = (core) => core
       members: 128,
       locations: 10,
       imageSize: 1 << 20,
+      storage: -1,
       pageDefault: 25,
       pageMax: 1000,
     },
@@ -131,6 +132,45 @@ describe('upload', () => {
     await assert.rejects(uploadImage(core, context(), randomUUID() as ImageId, { body }), (error) =>
       hasKind(error, 'not-found'),
     )
+  })
+
+  it('takes the data of one owner up to its quota, whether their size is known before or not', async (t) => {
+    const quota = DATA.length + 10
+    const { core, driver } = await setUp(t, (core) => ({ ...core, limits: { ...core.limits, storage: quota } }))
+    const [first, second] = [await newImage(core), await newImage(core)]
+    await uploadImage(core, context(), first.id, { body: bytes })
+    const big = () => bytes(DATA.subarray(0, 11))
+    const body = () => assert.fail('the body was asked for')
+    for (const upload of [
+      { body, size: 11 },
+      { body: big, size: undefined },
+    ]) {
+      const { size } = upload
+      await assert.rejects(
+        uploadImage(core, context(), second.id, { body: upload.body, ...(size === undefined ? {} : { size }) }),
+        (error) =>
+          hasKind(error, 'too-large') && error.message.endsWith('data 11 will exceed the limit. 10 bytes remaining.'),
+      )
+      await assertUntouched(core, second.id)
+      await assertNoData(driver, second.id)
+    }
+    await uploadImage(core, context(), second.id, { body: () => bytes(DATA.subarray(0, 10)) })
+    const third = await newImage(core)
+    await assert.rejects(uploadImage(core, context(), third.id, { body }), (error) => hasKind(error, 'too-large'))
+  })
+
+  it('keeps nothing of uploads that exceed the quota of their owner only together', async (t) => {
+    const { core, driver } = await setUp(t, (core) => ({ ...core, limits: { ...core.limits, storage: DATA.length } }))
+    const images = await Promise.all([1, 2, 3].map(() => newImage(core)))
+    const outcomes = await Promise.allSettled(images.map(({ id }) => uploadImage(core, context(), id, { body: bytes })))
+    assert.equal(outcomes.filter(({ status }) => status === 'fulfilled').length, 1)
+    for (const [index, { id }] of images.entries()) {
+      const outcome = outcomes[index]
+      if (outcome?.status !== 'rejected') continue
+      assert.ok(hasKind(outcome.reason, 'too-large'))
+      await assertUntouched(core, id)
+      await assertNoData(driver, id)
+    }
   })
 
   it('refuses a second upload', async (t) => {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { Claim, ImageChange } from '../db/database.ts'
+import type { Claim } from '../db/database.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { AttemptId, ImageId } from '../domain/ids.ts'
 import { canBecome, type Image, type Location } from '../domain/image.ts'
@@ -10,6 +10,7 @@ import { enforceImage } from '../policy/enforce.ts'
 import type { Store, Stored } from '../store/store.ts'
 import type { Core, RequestContext } from './core.ts'
 import { loadImage } from './load.ts'
+import { storageExceeded, storageLeft, withinStorage } from './quota.ts'
 
 export interface Upload {
   /** Asked for only once everything but the bytes themselves has been accepted. */
@@ -26,13 +27,15 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
   const image = await loadImage(core, ctx, id)
   enforceImage(core.policy, 'upload_image', ctx.identity, image)
   admitUpload(core, image, upload.size)
+  const left = await storageLeft(core, image)
+  if (upload.size === undefined ? left <= 0 : upload.size > left) throw storageExceeded(upload.size, left)
 
   const attempt = randomUUID() as AttemptId
   const claim: Claim = { attempt, imageId: id, worker: core.worker.id, store: store.id }
   core.attempts.add(attempt)
   try {
     core.notifier.notify({ type: 'image.prepare', image: await beginClaim(core, claim) })
-    const active = await fillClaim(core, ctx, store, image, claim, upload)
+    const active = await fillClaim(core, ctx, store, image, claim, upload, left)
     core.notifier.notify({ type: 'image.upload', image: active })
     core.notifier.notify({ type: 'image.activate', image: active })
     return active
@@ -59,6 +62,7 @@ async function fillClaim(
   image: Image,
   claim: Claim,
   upload: Upload,
+  left: number,
 ): Promise<Image> {
   const inspected = inspection(core, image)
   let stored: Stored | undefined
@@ -68,10 +72,10 @@ async function fillClaim(
       attempt: claim.attempt,
       signal: ctx.signal,
       hashAlgorithm: core.dataRules.hashAlgorithm,
-      taps: [sizeCap(core.limits.imageSize), ...(inspected ? [inspected] : [])],
+      taps: [sizeCap(core.limits.imageSize, left), ...(inspected ? [inspected] : [])],
     })
     // Not bound to the client's connection: once the bytes are stored, a vanished client must not orphan them.
-    return await core.db.images.settle(claim, activated(stored, inspected?.virtualSize() ?? null))
+    return await publish(core, image, claim, activated(stored, inspected?.virtualSize() ?? null))
   } catch (cause) {
     const committed = stored && (await findCommitted(core, claim, stored, cause))
     if (committed) return committed
@@ -79,13 +83,24 @@ async function fillClaim(
   }
 }
 
-/** Refuses the stream as soon as it is larger than any image may be. */
-function sizeCap(limit: number): Tap {
+/** Throws `too-large` when other uploads of the owner have used up the quota meanwhile. */
+async function publish(core: Core, image: Image, claim: Claim, change: ReturnType<typeof activated>): Promise<Image> {
+  try {
+    return await core.db.images.settle(claim, { ...change, ...withinStorage(core.limits) })
+  } catch (cause) {
+    if (hasKind(cause, 'too-large')) throw storageExceeded(change.size, await storageLeft(core, image), cause)
+    throw cause
+  }
+}
+
+/** Refuses the stream as soon as it is larger than any image may be, or than what is left to its owner. */
+function sizeCap(limit: number, left: number): Tap {
   let size = 0
   return {
     update: (chunk) => {
       size += chunk.length
       admitSize(size, limit)
+      if (size > left) throw storageExceeded(size, left)
     },
   }
 }
@@ -132,8 +147,8 @@ function admitUpload(core: Core, image: Image, size: number | undefined): void {
   admitSize(size ?? 0, core.limits.imageSize)
 }
 
-const activated = (stored: Stored, virtualSize: number | null): ImageChange & { readonly status: 'active' } => ({
-  status: 'active',
+const activated = (stored: Stored, virtualSize: number | null) => ({
+  status: 'active' as const,
   size: stored.size,
   virtualSize,
   checksum: stored.checksum,
@@ -153,7 +168,7 @@ const ADMIN = { admin: true, project: undefined } as const
 
 /** A commit that failed may have happened all the same (its answer was lost): the row says so, nobody guesses. */
 async function findCommitted(core: Core, claim: Claim, stored: Stored, cause: unknown): Promise<Image | undefined> {
-  if (hasKind(cause, 'not-found', 'conflict')) return undefined
+  if (hasKind(cause, 'not-found', 'conflict', 'too-large')) return undefined
   const image = await core.db.images.get(claim.imageId, ADMIN).catch((error: unknown) => {
     if (hasKind(error, 'not-found')) return undefined
     // Neither published nor removed until the database answers again: the claim stays, and the sweep decides.

@@ -1,5 +1,6 @@
 import { ServiceError } from '../domain/errors.ts'
-import type { Limits } from './core.ts'
+import type { Image } from '../domain/image.ts'
+import type { Core, Limits } from './core.ts'
 
 const RESERVED = 'os_glance'
 
@@ -18,3 +19,21 @@ export const admitProperties = (limits: Limits, names: Iterable<string>): void =
 
 /** Throws `too-large` when an image would have more tags than allowed. */
 export const admitTags = (limits: Limits, count: number): void => admit('tags', count, limits.tags)
+
+/** Bytes that the owner of `image` may have beside its other images. */
+export async function storageLeft(core: Core, image: Pick<Image, 'id' | 'owner'>): Promise<number> {
+  const { storage } = core.limits
+  return storage < 0 ? Number.POSITIVE_INFINITY : storage - (await core.db.images.usage(image.owner, image.id))
+}
+
+/** The condition of a database change that adds data. */
+export const withinStorage = ({ storage }: Limits): { readonly storageLimit?: number } =>
+  storage < 0 ? {} : { storageLimit: storage }
+
+/** What data of `size` is told, undefined while nobody knows it, when only `left` bytes may be stored. */
+export const storageExceeded = (size: number | undefined, left: number, cause?: unknown): ServiceError =>
+  new ServiceError(
+    'too-large',
+    `Image exceeds the storage quota: The size of the data ${size ?? 'None'} will exceed the limit. ${left} bytes remaining.`,
+    { cause },
+  )

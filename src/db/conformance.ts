@@ -539,6 +539,62 @@ export function databaseConformance(harness: DatabaseHarness): void {
       assert.deepEqual(await db.images.undropped(10), [])
     })
 
+    check('usage() counts the copies of what an owner has, and nothing that is gone', async (db) => {
+      const store = async (size: number, uris: readonly string[], change: Parameters<typeof newImage>[0] = {}) => {
+        const { id } = await db.images.insert(newImage(change))
+        const addLocations = uris.map((uri) => location(uri))
+        await db.images.update(id, { status: 'active', size, addLocations }, ['queued'])
+        return id
+      }
+      const own = await store(10, ['x://1', 'x://2'])
+      const other = await store(100, ['x://3'])
+      await db.images.update(await store(1000, ['x://4']), { status: 'deactivated' }, ['active'])
+      await store(7, ['x://5'], { owner: 'somebody' as ProjectId })
+      await store(8, ['x://6'], { owner: null })
+      await store(10_000, [])
+      await db.images.remove(await store(100_000, ['x://7']), ['active'])
+      const none = randomUUID() as ImageId
+      assert.equal(await db.images.usage(OWNER, none), 1120)
+      assert.equal(await db.images.usage(OWNER, own), 1100)
+      assert.equal(await db.images.usage(OWNER, other), 1020)
+      assert.equal(await db.images.usage(null, none), 8)
+      assert.equal(await db.images.usage('nobody' as ProjectId, none), 0)
+    })
+
+    check('settle() above the limit changes nothing and keeps the claim', async (db) => {
+      const { id } = await db.images.insert(newImage())
+      const claim = claimOf(id)
+      await db.images.claim(claim)
+      const change = { status: 'active', size: 11, addLocations: [location('x://1')] } as const
+      await rejectsWith(db.images.settle(claim, { ...change, storageLimit: 10 }), 'too-large')
+      const image = await db.images.get(id, ADMIN)
+      assert.deepEqual([image.status, image.size, image.locations], ['saving', null, []])
+      assert.equal((await db.images.settle(claim, { ...change, storageLimit: 11 })).size, 11)
+    })
+
+    checkTwo('uploads that end at once do not exceed the limit together', async (one, other) => {
+      const claims = await Promise.all(
+        Array.from({ length: 8 }, async () => {
+          const claim = claimOf((await one.images.insert(newImage())).id)
+          await one.images.claim(claim)
+          return claim
+        }),
+      )
+      const results = await Promise.allSettled(
+        claims.map((claim, n) =>
+          (n % 2 ? one : other).images.settle(claim, {
+            status: 'active',
+            size: 10,
+            addLocations: [location(`x://${n}`)],
+            storageLimit: 35,
+          }),
+        ),
+      )
+      assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 3)
+      for (const result of results) assert.ok(result.status === 'fulfilled' || hasKind(result.reason, 'too-large'))
+      assert.equal(await one.images.usage(OWNER, randomUUID() as ImageId), 30)
+    })
+
     check('a claim is taken over once, and its first holder can no longer settle it', async (db) => {
       const { id } = await db.images.insert(newImage())
       const claim = claimOf(id)

@@ -29,6 +29,8 @@ export interface ImageChange
   readonly setProperties?: ReadonlyMap<string, string | null>
   readonly unsetProperties?: readonly string[]
   readonly addLocations?: readonly Location[]
+  /** A condition: `too-large` if the images of the owner would then hold more bytes than that, all copies counted. */
+  readonly storageLimit?: number
 }
 
 /**
@@ -42,6 +44,8 @@ export interface ImageRepository {
   list(query: ImageQuery, scope: Scope): Promise<readonly Image[]>
   /** Compare-and-set: throws `conflict` unless the current status is one of `from`. */
   update(id: ImageId, change: ImageChange, from: readonly ImageStatus[]): Promise<Image>
+  /** Bytes in all active locations of the images of `owner`, `except` aside. */
+  usage(owner: ProjectId | null, except: ImageId): Promise<number>
   /** Adds a tag; adding one that is there is no error. Throws `too-large` if there would be more than `limit` (-1: no limit). */
   addTag(id: ImageId, tag: string, limit: number): Promise<void>
   /** Throws `not-found` also when the tag is not there. */
@@ -64,7 +68,7 @@ export interface ImageRepository {
   /**
    * Ends a claim, in success or failure: applies `change` and forgets the claim.
    * Throws `conflict` if the claim is not held any more (its worker was taken for dead), `not-found` if the image
-   * was deleted meanwhile; the claim is forgotten in that case too.
+   * was deleted meanwhile; the claim is forgotten in that case too. It stays when `change.storageLimit` refuses.
    */
   settle(claim: Claim, change: ImageChange & { readonly status: ImageStatus }): Promise<Image>
 }

@@ -1,16 +1,19 @@
 import { sql } from 'kysely'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
-import type { ImageId } from '../../domain/ids.ts'
+import type { ImageId, ProjectId } from '../../domain/ids.ts'
 import type { Image, ImageStatus, Location } from '../../domain/image.ts'
 import type { Claim, ImageChange, ImageRepository, NewImage } from '../database.ts'
 import { imageRows, toLocation, toMetadata } from './image-rows.ts'
 import { pageFinder, visibleTo } from './list.ts'
 import type { Connection, Session } from './session.ts'
-import { type Statement, slot, type Value, type Values } from './statement.ts'
+import { type Fragment, type Statement, slot, type Value, type Values } from './statement.ts'
 import type { ImagesTable } from './tables.ts'
 import { toText } from './time.ts'
 
-type ColumnChange = Exclude<keyof ImageChange, 'tags' | 'setProperties' | 'unsetProperties' | 'addLocations'>
+type ColumnChange = Exclude<
+  keyof ImageChange,
+  'tags' | 'setProperties' | 'unsetProperties' | 'addLocations' | 'storageLimit'
+>
 
 const COLUMN_OF = {
   name: 'name',
@@ -51,6 +54,15 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
     sql`update ${sql.table(table)} set deleted = ${gone.deleted}, deleted_at = ${now}
       where image_id = ${id} and ${living}`
   const given = Object.values(COLUMN_OF)
+  // The images first, by an index of their owner: a project has few of all locations there are.
+  const usage = (owner: Fragment) =>
+    prepare(
+      sql<{ bytes: number | null }>`select ${facts.integer(sql`sum(images.size)`)} as bytes
+        from images cross join image_locations
+        where images.owner ${owner} and images.id <> ${id} and not images.deleted
+          and images.status not in ('killed', 'deleted', 'pending_delete')
+          and image_locations.image_id = images.id and image_locations.status = 'active' and not image_locations.deleted`,
+    )
 
   return {
     insertImage: prepare(
@@ -73,6 +85,9 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
     status: prepare<{ id: ImageId; status: ImageStatus }>(
       kysely.selectFrom('images').select(['id', 'status']).where('id', '=', id).where(living).$castTo(),
     ),
+
+    usage: usage(sql`= ${slot('owner')}`),
+    usageOfNobody: usage(sql`is null`),
 
     setProperty: prepare(
       kysely
@@ -217,6 +232,15 @@ export const imageRepository = (connection: Connection): ImageRepository => {
       await session.change(statements.insertLocation, { ...base, value: location.uri, metadata: toMetadata(location) })
   }
 
+  const usage = async (session: Session, owner: ProjectId | null, except: ImageId): Promise<number> => {
+    const row = await session.first(owner === null ? statements.usageOfNobody : statements.usage, { owner, id: except })
+    return row?.bytes ?? 0
+  }
+  const admitStorage = async (session: Session, { id, owner, size, locations }: Image, limit: number) => {
+    const bytes = (await usage(session, owner, id)) + (size ?? 0) * locations.length
+    if (bytes > limit) throw new ServiceError('too-large', `Attempted: ${bytes} bytes, Maximum: ${limit}`)
+  }
+
   /** Throws `conflict` unless the status is one of `from`. */
   const apply = async (session: Session, id: ImageId, change: ImageChange, from: readonly ImageStatus[]) => {
     const base = { id, now: toText(new Date()) }
@@ -228,7 +252,9 @@ export const imageRepository = (connection: Connection): ImageRepository => {
     if (change.setProperties) await setProperties(session, change.setProperties, base)
     if (change.tags) await setTags(session, change.tags, base)
     if (change.addLocations) await addLocations(session, change.addLocations, base)
-    return load(session, id)
+    const image = await load(session, id)
+    if (change.storageLimit !== undefined) await admitStorage(session, image, change.storageLimit)
+    return image
   }
 
   const insertRows = async (session: Session, image: NewImage): Promise<Image> => {
@@ -276,6 +302,8 @@ export const imageRepository = (connection: Connection): ImageRepository => {
       }),
 
     update: (id, change, from) => write((session) => apply(session, id, change, from)),
+
+    usage: (owner, except) => read((session) => usage(session, owner, except)),
 
     addTag: (id, tag, limit) =>
       write(async (session) => {
