@@ -203,21 +203,23 @@ export interface Download {
 }
 
 /**
- * GET /v2/images/{image_id}/file. `pick` turns the size into the wanted range; undefined means all of it.
- * The data is open when this resolves, so that the status can still be chosen.
+ * GET /v2/images/{image_id}/file. `pick` turns the size into the wanted range; undefined means all of it. Copies in the
+ * stores of `prefer` are read before others. The data is open when this resolves, so that the status can still be chosen.
  */
 export async function downloadImage(
   core: Core,
   ctx: RequestContext,
   id: ImageId,
   pick: (size: number) => ByteRange | undefined,
+  prefer: readonly string[] = [],
 ): Promise<Download> {
   const image = await loadImage(core, ctx, id)
   if (image.status === 'deactivated' && !ctx.isAdmin) {
     throw new ServiceError('forbidden', 'The requested image has been deactivated. Image data download is forbidden.')
   }
   enforceImage(core.policy, 'download_image', ctx.identity, image)
-  const locations = core.stores.inReadingOrder(image.locations)
+  if (prefer.length > 0) enforceImage(core.policy, 'download_from_store', ctx.identity, image)
+  const locations = preferred(core, image, prefer)
   if (image.size === null || locations.length === 0) return { image }
   const wanted = pick(image.size)
   const range = wanted ?? { offset: 0, length: image.size }
@@ -225,6 +227,20 @@ export async function downloadImage(
   if (source === undefined) return { image }
   const data = releasing(source, notified(core, ctx, image, range, source))
   return { image, data: { source: data, range, partial: wanted !== undefined } }
+}
+
+/** The locations in the order of reading, those in the stores of `prefer` before all others. */
+function preferred(core: Core, image: Image, prefer: readonly string[]): readonly Location[] {
+  if (prefer.length > 0 && !core.stores.multi) {
+    throw new ServiceError(
+      'invalid',
+      'Store selection for download is not available when multiple backends are not enabled.',
+    )
+  }
+  const unknown = prefer.find((name) => core.stores.all.every(({ id }) => id !== name))
+  if (unknown !== undefined) throw new ServiceError('invalid', `Store '${unknown}' is not configured.`)
+  const wanted = ({ store }: Location) => store !== undefined && prefer.includes(store)
+  return core.stores.inReadingOrder(image.locations).toSorted((a, b) => Number(wanted(b)) - Number(wanted(a)))
 }
 
 /** Tries one location after the other; undefined when no store has the data. */
@@ -267,22 +283,23 @@ async function* notified(
   }
 }
 
-/** Removes the data of a deleted image; what cannot be removed now is tried again by the sweep. */
+/** Removes data that its image has let go; what cannot be removed now is tried again by the sweep. */
 export async function eraseData(core: Core, id: ImageId, locations: readonly Location[]): Promise<void> {
   for (const location of locations) {
     try {
-      await core.stores
-        .holding(location)
-        .delete(location, AbortSignal.timeout(60_000))
-        .catch((error: unknown) => {
-          if (!hasKind(error, 'not-found')) throw error
-        })
-      await core.db.images.dropLocation(id, location.uri)
+      await eraseLocation(core, id, location)
     } catch (error) {
-      core.log.warn(
-        `Data of deleted image ${id} stays in store ${location.store ?? '(unnamed)'} until the next sweep`,
-        error,
-      )
+      core.log.warn(`Data of image ${id} stays in store ${location.store ?? '(unnamed)'} until the next sweep`, error)
     }
   }
+}
+
+/** Removes the data at a location that its image has let go. */
+export async function eraseLocation(core: Core, id: ImageId, location: Location): Promise<void> {
+  try {
+    await core.stores.holding(location).delete(location, AbortSignal.timeout(60_000))
+  } catch (error) {
+    if (!hasKind(error, 'not-found')) throw error
+  }
+  await core.db.images.dropLocation(id, location.uri)
 }

@@ -468,6 +468,57 @@ export function databaseConformance(harness: DatabaseHarness): void {
     })
   })
 
+  describe(`${harness.name} database: locations`, () => {
+    const withLocations = async (db: Database, ...uris: readonly string[]) => {
+      const { id } = await db.images.insert(newImage())
+      const addLocations = uris.map((uri) => location(uri))
+      return db.images.update(id, { status: 'active', size: 5, addLocations }, ['queued'])
+    }
+
+    check('a new list adds, changes the metadata, and lets go', async (db) => {
+      const { id, locations: from } = await withLocations(db, 'x://1', 'x://2')
+      const to = [location('x://2', { new: true }), location('x://3')]
+      assert.deepEqual((await db.images.update(id, { locations: { from, to } }, ['active'])).locations, to)
+      assert.deepEqual(await db.images.undropped(10), [{ id, location: location('x://1') }])
+      await db.images.dropLocation(id, 'x://1' as LocationUri)
+      assert.deepEqual(await db.images.undropped(10), [])
+      const again = [...to, location('x://1')]
+      assert.deepEqual(
+        (await db.images.update(id, { locations: { from: to, to: again } }, ['active'])).locations,
+        again,
+      )
+    })
+
+    check('a list that is not the present one any more is a conflict', async (db) => {
+      const { id, locations: from } = await withLocations(db, 'x://1', 'x://2', 'x://3')
+      for (const stale of [from.slice(1), [...from, location('x://4')], [location('x://4'), ...from.slice(1)]])
+        await rejectsWith(db.images.update(id, { locations: { from: stale, to: [] } }, ['active']), 'conflict')
+      assert.deepEqual((await db.images.get(id, ADMIN)).locations, from)
+    })
+
+    checkTwo('of two that let go of different locations at once exactly one wins', async (one, other) => {
+      const { id, locations: from } = await withLocations(one, 'x://1', 'x://2')
+      const results = await Promise.allSettled(
+        from.map((kept, n) =>
+          (n === 0 ? one : other).images.update(id, { locations: { from, to: [kept] } }, ['active']),
+        ),
+      )
+      assert.equal(results.filter(({ status }) => status === 'fulfilled').length, 1)
+      assert.equal((await one.images.get(id, ADMIN)).locations.length, 1)
+    })
+
+    check('a location that was let go can be restored, unless its image is gone', async (db) => {
+      const { id, locations: from } = await withLocations(db, 'x://1', 'x://2')
+      await db.images.update(id, { locations: { from, to: from.slice(1) } }, ['active'])
+      await db.images.restoreLocation(id, 'x://1' as LocationUri)
+      assert.deepEqual((await db.images.get(id, ADMIN)).locations, from)
+      assert.deepEqual(await db.images.undropped(10), [])
+      await db.images.remove(id, ['active'])
+      await rejectsWith(db.images.restoreLocation(id, 'x://1' as LocationUri), 'not-found')
+      assert.equal((await db.images.undropped(10)).length, 2)
+    })
+  })
+
   describe(`${harness.name} database: claims`, () => {
     check('claim() begins and settle() ends the writing of data', async (db) => {
       const { id } = await db.images.insert(newImage())

@@ -29,6 +29,11 @@ export interface ImageChange
   readonly setProperties?: ReadonlyMap<string, string | null>
   readonly unsetProperties?: readonly string[]
   readonly addLocations?: readonly Location[]
+  /**
+   * The whole new list, each URI once; throws `conflict` unless the present ones are exactly `from`. Which are not in
+   * `to` become `pending_delete` until `dropLocation`; of those that are, the metadata may have changed.
+   */
+  readonly locations?: { readonly from: readonly Location[]; readonly to: readonly Location[] }
   /** A condition: `too-large` if the images of the owner would then hold more bytes than that, all copies counted. */
   readonly storageLimit?: number
 }
@@ -55,9 +60,11 @@ export interface ImageRepository {
    * Returns the image as it was. Throws `conflict` unless the current status is one of `from`.
    */
   remove(id: ImageId, from: readonly ImageStatus[]): Promise<Image>
-  /** The data at `uri` is gone: the location row of the deleted image becomes `deleted`. */
+  /** The data at `uri` is gone: a location row that was `pending_delete` becomes `deleted`. */
   dropLocation(id: ImageId, uri: LocationUri): Promise<void>
-  /** Locations of deleted images whose data may still exist, at most `limit`. */
+  /** The data at `uri` stays after all: a location row that was `pending_delete` is `active` again. */
+  restoreLocation(id: ImageId, uri: LocationUri): Promise<void>
+  /** Locations whose image let them go while their data may still exist, at most `limit`. */
   undropped(limit: number): Promise<readonly { readonly id: ImageId; readonly location: Location }[]>
 
   /**

@@ -29,10 +29,9 @@ export interface Stores {
   select(name?: string): Store
   /** Any store, reserved ones too. */
   byId(id: StoreId): Store | undefined
-  /**
-   * The store that holds the data of `location`; where it does not say, the first whose scheme fits.
-   * Throws `unavailable` when that store is not enabled here.
-   */
+  /** The store that holds the data of `location`; where it does not say, the first whose scheme fits. */
+  find(location: Location): Store | undefined
+  /** The same; throws `unavailable` when that store is not enabled here. */
   holding(location: Location): Store
   /** Heaviest store first, otherwise as they come. */
   inReadingOrder(locations: readonly Location[]): readonly Location[]
@@ -70,6 +69,7 @@ export function openStores({ multi, defaultStore, stores }: StoresSetup): Stores
       return found
     },
     byId,
+    find,
     holding: (location) => {
       const store = find(location)
       if (store !== undefined) return store

@@ -14,9 +14,8 @@ export const imageDataRoutes = (core: Core): readonly Route<RequestContext>[] =>
     plane: 'data',
     rejectsBody: true,
     handle: async (request) => {
-      const { image, data } = await downloadImage(core, request.context, imageId(request), (size) =>
-        requestedRange(request.headers, size),
-      )
+      const range = (size: number) => requestedRange(request.headers, size)
+      const { image, data } = await downloadImage(core, request.context, imageId(request), range, preferred(request))
       if (data === undefined) return { status: 204 }
       const { offset, length } = data.range
       return {
@@ -49,6 +48,15 @@ export const imageDataRoutes = (core: Core): readonly Route<RequestContext>[] =>
     },
   },
 ]
+
+/** `?prefer=s1,s2`: blanks and empty names do not count. */
+function preferred({ query }: Request): readonly string[] {
+  const names = query.findLast(([name]) => name === 'prefer')?.[1] ?? ''
+  return names
+    .split(',')
+    .map((name) => name.trim())
+    .filter((name) => name !== '')
+}
 
 function admitContentType(request: Request): void {
   const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase()

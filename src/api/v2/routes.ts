@@ -3,6 +3,7 @@ import type { Route } from '../http/route.ts'
 import { infoRoutes, schemaRoutes } from './discovery.ts'
 import { imageDataRoutes } from './image-data.ts'
 import { imageRoutes } from './images.ts'
+import { locationRoutes } from './locations.ts'
 import { memberRoutes } from './members.ts'
 import { buildSchemas, type SchemaOptions } from './schemas.ts'
 import { validator } from './validation.ts'
@@ -29,6 +30,7 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
       },
     }),
     ...imageDataRoutes(core),
+    ...locationRoutes(core),
     ...memberRoutes(core),
     ...infoRoutes(core, importMethods),
     {

@@ -12,7 +12,7 @@ import { toText } from './time.ts'
 
 type ColumnChange = Exclude<
   keyof ImageChange,
-  'tags' | 'setProperties' | 'unsetProperties' | 'addLocations' | 'storageLimit'
+  'tags' | 'setProperties' | 'unsetProperties' | 'addLocations' | 'locations' | 'storageLimit'
 >
 
 const COLUMN_OF = {
@@ -133,6 +133,31 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
         .insertInto('image_locations')
         .values({ image_id: id, value, meta_data: slot('metadata'), status: 'active', ...born }),
     ),
+    locations: prepare(kysely.selectFrom('image_locations').select('value').where('image_id', '=', id).where(living)),
+    setLocation: prepare(
+      kysely
+        .updateTable('image_locations')
+        .set({ meta_data: slot('metadata'), updated_at: now })
+        .where('image_id', '=', id)
+        .where('value', '=', value)
+        .where(living),
+    ),
+    markLocation: prepare(
+      kysely
+        .updateTable('image_locations')
+        .set({ ...gone, updated_at: now, status: 'pending_delete' })
+        .where('image_id', '=', id)
+        .where('value', '=', value)
+        .where(living),
+    ),
+    restoreLocation: prepare(
+      kysely
+        .updateTable('image_locations')
+        .set({ deleted: false, deleted_at: null, updated_at: now, status: 'active' })
+        .where('image_id', '=', id)
+        .where('value', '=', value)
+        .where('status', '=', 'pending_delete'),
+    ),
     markLocations: prepare(
       kysely
         .updateTable('image_locations')
@@ -153,7 +178,7 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
       sql<{ image_id: string; value: string; meta_data: string | null }>`select image_id, value, meta_data
         from image_locations ${facts.by('glimpse_image_locations_undropped')} cross join images
         where image_locations.status = 'pending_delete' and images.id = image_locations.image_id
-          and images.status = 'deleted' order by image_locations.id limit ${slot('limit')}`,
+          and images.status <> 'pending_delete' order by image_locations.id limit ${slot('limit')}`,
     ),
 
     insertClaim: prepare(
@@ -232,6 +257,30 @@ export const imageRepository = (connection: Connection): ImageRepository => {
       await session.change(statements.insertLocation, { ...base, value: location.uri, metadata: toMetadata(location) })
   }
 
+  const setLocations = async (
+    session: Session,
+    id: ImageId,
+    { from, to }: NonNullable<ImageChange['locations']>,
+    base: Values,
+  ) => {
+    const present = (await session.all(statements.locations, base)).map(({ value }) => value)
+    const known = new Map(from.map((location) => [location.uri as string, location]))
+    if (present.length !== from.length || !present.every((uri) => known.has(uri)))
+      throw new ServiceError('conflict', `The locations of image ${id} have changed meanwhile`)
+    const kept = new Set<string>(to.map(({ uri }) => uri))
+    for (const { uri } of from)
+      if (!kept.has(uri)) await session.change(statements.markLocation, { ...base, value: uri })
+    for (const location of to) {
+      const before = known.get(location.uri)
+      if (before !== undefined && toMetadata(before) !== toMetadata(location))
+        await session.change(statements.setLocation, { ...base, value: location.uri, metadata: toMetadata(location) })
+    }
+    await addLocations(
+      session,
+      to.filter(({ uri }) => !known.has(uri)),
+      base,
+    )
+  }
   const usage = async (session: Session, owner: ProjectId | null, except: ImageId): Promise<number> => {
     const row = await session.first(owner === null ? statements.usageOfNobody : statements.usage, { owner, id: except })
     return row?.bytes ?? 0
@@ -252,6 +301,7 @@ export const imageRepository = (connection: Connection): ImageRepository => {
     if (change.setProperties) await setProperties(session, change.setProperties, base)
     if (change.tags) await setTags(session, change.tags, base)
     if (change.addLocations) await addLocations(session, change.addLocations, base)
+    if (change.locations) await setLocations(session, id, change.locations, base)
     const image = await load(session, id)
     if (change.storageLimit !== undefined) await admitStorage(session, image, change.storageLimit)
     return image
@@ -341,6 +391,12 @@ export const imageRepository = (connection: Connection): ImageRepository => {
     dropLocation: (id, uri) =>
       write(async (session) => {
         await session.change(statements.dropLocation, { id, value: uri, now: toText(new Date()) })
+      }),
+
+    restoreLocation: (id, uri) =>
+      write(async (session) => {
+        await requireStatus(session, id)
+        await session.change(statements.restoreLocation, { id, value: uri, now: toText(new Date()) })
       }),
 
     undropped: (limit) =>
