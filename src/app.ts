@@ -24,6 +24,7 @@ import { openStores, type Stores } from './store/stores.ts'
 /** Store types by the name that `enabled_backends` uses; a missing library hurts only those who use its store. */
 const STORE_TYPES: Readonly<Record<string, () => Promise<StoreType>>> = {
   file: async () => (await import('./store/drivers/file.ts')).fileStore as unknown as StoreType,
+  http: async () => (await import('./store/drivers/http.ts')).httpStore as unknown as StoreType,
 }
 
 export interface App {
@@ -45,7 +46,7 @@ export interface AppOptions {
 export async function openApp({ config, log, standalone, identity: given }: AppOptions): Promise<App> {
   const { DEFAULT: options } = config
   const db = await openDatabase(config.database)
-  const stores = await openConfiguredStores(config)
+  const stores = await openConfiguredStores(config, log)
   const policy = openPolicy({
     policyFile: config.findFile(config.oslo_policy.policy_file) ?? config.oslo_policy.policy_file,
     policyDirs: config.oslo_policy.policy_dirs.map((dir) => config.findFile(dir) ?? dir),
@@ -169,7 +170,7 @@ async function openProvider(config: Config, log: Log, keystone: boolean): Promis
   return keystoneIdentity(config.keystone_authtoken, { warn: (message: string) => log.warn(message) })
 }
 
-async function openConfiguredStores(config: Config): Promise<Stores> {
+async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
   const load = async (type: string): Promise<StoreType> => {
     const found = STORE_TYPES[type]
     if (found === undefined) {
@@ -182,13 +183,20 @@ async function openConfiguredStores(config: Config): Promise<Stores> {
   }
   const backends = config.DEFAULT.enabled_backends
   if (backends === undefined || Object.keys(backends).length === 0) {
-    // One store without a name: upstream's single-store mode. Read-only http needs no configuration of its own.
-    const type = config.glance_store.default_store === 'filesystem' ? 'file' : config.glance_store.default_store
-    const store = await load(type)
+    // Upstream's single-store mode: one store takes data; from the others, what locations of old name is read.
+    const defaultStore = typeNamed(config.glance_store.default_store)
+    const others = config.glance_store.stores.map(typeNamed).filter((type) => {
+      if (!Object.hasOwn(STORE_TYPES, type)) log.warn(`[glance_store] stores: there is no store type "${type}" here`)
+      return Object.hasOwn(STORE_TYPES, type)
+    })
+    const open = async (type: string) => {
+      const store = await load(type)
+      return { id: type, driver: await store.open(config.group('glance_store', store.options)) }
+    }
     return openStores({
       multi: false,
-      defaultStore: type,
-      stores: [{ id: type, driver: await store.open(config.group('glance_store', store.options)) }],
+      defaultStore,
+      stores: await Promise.all([...new Set([defaultStore, ...others])].map(open)),
     })
   }
   const opened = []
@@ -212,6 +220,16 @@ async function openConfiguredStores(config: Config): Promise<Stores> {
     )
   }
   return openStores({ multi: true, defaultStore, stores: opened })
+}
+
+/** A store type by one of its other names: as a scheme, or as the class of upstream's driver. */
+function typeNamed(name: string): string {
+  const plain = /^glance(?:_store\._drivers|\.store)\.(\w+)\.Store$/.exec(name)?.[1] ?? name
+  return (
+    { filesystem: 'file', https: 'http', 'swift+http': 'swift', 'swift+https': 'swift', 'swift+config': 'swift' }[
+      plain
+    ] ?? plain
+  )
 }
 
 /** schema-image.json: a flat map of properties, or `{ properties, required }`. */

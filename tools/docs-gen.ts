@@ -11,7 +11,10 @@ import { printEntry } from '../src/config/ini.ts'
 import type { Option, OptionGroup } from '../src/config/options.ts'
 
 /** Store types: the driver's file, and what it exports. */
-const STORE_TYPES = [{ driver: 'file', exported: 'fileStore' }] as const
+const STORE_TYPES = [
+  { driver: 'file', exported: 'fileStore' },
+  { driver: 'http', exported: 'httpStore' },
+] as const
 
 interface Store {
   readonly type: string

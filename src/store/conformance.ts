@@ -12,6 +12,8 @@ export interface StoreUnderTest {
   readonly driver: StoreDriver
   /** Another driver on the same storage, as another process would have; absent where storage cannot be shared. */
   again?(): Promise<StoreDriver>
+  /** How data get into a store that the driver cannot write. */
+  provide?(data: Buffer): Promise<LocationUri>
   /** Everything that is stored, finished or not; must be empty at the end of each test, when the images are deleted. */
   leftovers(): Promise<readonly string[]>
 }
@@ -40,11 +42,12 @@ export function storeConformance(harness: StoreHarness): void {
   const check = (
     title: string,
     body: (storage: StoreUnderTest, t: TestContext) => Promise<void>,
-    { needs = 'write', ...how }: { needs?: keyof StoreFeatures; open?: StoreHarness['open'] | undefined } = {},
+    { needs = 'write', ...how }: { needs?: keyof StoreFeatures | 'read'; open?: StoreHarness['open'] | undefined } = {},
   ) => {
     const open = 'open' in how ? how.open : harness.open
     const skip =
-      harness.skip?.[title] ?? (!features[needs] ? `no ${needs}` : open === undefined && 'no way to set it up')
+      harness.skip?.[title] ??
+      (needs !== 'read' && !features[needs] ? `no ${needs}` : open === undefined && 'no way to set it up')
     it(title, { skip, timeout: 60_000 }, async (t) => {
       const storage = await (open ?? harness.open)(t)
       try {
@@ -234,10 +237,11 @@ export function storeConformance(harness: StoreHarness): void {
 
     check(
       'read() gives any range, and nothing past the end',
-      async ({ driver }) => {
+      async (storage) => {
+        const { driver } = storage
         const size = 2 * MIB + 123
         const data = randomBytes(size)
-        const { uri } = await write(driver, newId(), data)
+        const uri = await provide(storage, data)
         const random = Array.from({ length: 20 }, () => {
           const offset = Math.floor(Math.random() * size)
           return [offset, Math.floor(Math.random() * (size - offset + 1))] as const
@@ -256,30 +260,40 @@ export function storeConformance(harness: StoreHarness): void {
           const end = length === undefined ? undefined : offset + length
           assert.ok(got.equals(data.subarray(offset, end)), `offset ${offset}, length ${length}`)
         }
-        await driver.delete(uri, call())
+        await withdraw(storage, uri)
       },
       { needs: 'randomRead' },
     )
 
-    check('a reader may leave at any time, even before its first chunk', async ({ driver }) => {
-      const data = randomBytes(2 * MIB)
-      const { uri } = await write(driver, newId(), data)
-      for (const chunks of [0, 1, 3]) {
-        const reader = (await driver.read(uri, call()))[Symbol.asyncIterator]()
-        for (let index = 0; index < chunks; index++) await reader.next()
-        await reader.return?.()
-        assert.equal((await reader.next()).done, true)
-      }
-      assert.ok((await readAll(driver, uri)).equals(data))
-      await driver.delete(uri, call())
-    })
+    check(
+      'a reader may leave at any time, even before its first chunk',
+      async (storage) => {
+        const { driver } = storage
+        const data = randomBytes(2 * MIB)
+        const uri = await provide(storage, data)
+        for (const chunks of [0, 1, 3]) {
+          const reader = (await driver.read(uri, call()))[Symbol.asyncIterator]()
+          for (let index = 0; index < chunks; index++) await reader.next()
+          await reader.return?.()
+          assert.equal((await reader.next()).done, true)
+        }
+        assert.ok((await readAll(driver, uri)).equals(data))
+        await withdraw(storage, uri)
+      },
+      { needs: 'read' },
+    )
 
-    check('two readers at once get the whole data each', async ({ driver }) => {
-      const data = randomBytes(3 * MIB)
-      const { uri } = await write(driver, newId(), data)
-      for (const got of await Promise.all([readAll(driver, uri), readAll(driver, uri)])) assert.ok(got.equals(data))
-      await driver.delete(uri, call())
-    })
+    check(
+      'two readers at once get the whole data each',
+      async (storage) => {
+        const { driver } = storage
+        const data = randomBytes(3 * MIB)
+        const uri = await provide(storage, data)
+        for (const got of await Promise.all([readAll(driver, uri), readAll(driver, uri)])) assert.ok(got.equals(data))
+        await withdraw(storage, uri)
+      },
+      { needs: 'read' },
+    )
 
     check('data that is deleted while it is read comes right or ends with an error', async ({ driver }) => {
       const data = randomBytes(3 * MIB)
@@ -298,17 +312,22 @@ export function storeConformance(harness: StoreHarness): void {
       }
     })
 
-    check('read() stops with the signal, and the driver stays usable', async ({ driver }) => {
-      const data = randomBytes(3 * MIB)
-      const { uri } = await write(driver, newId(), data)
-      const stop = new AbortController()
-      const reader = (await driver.read(uri, call(stop.signal)))[Symbol.asyncIterator]()
-      await reader.next()
-      stop.abort(ABORTED)
-      await assert.rejects(collect({ [Symbol.asyncIterator]: () => reader }), (error) => error === ABORTED)
-      assert.ok((await readAll(driver, uri)).equals(data))
-      await driver.delete(uri, call())
-    })
+    check(
+      'read() stops with the signal, and the driver stays usable',
+      async (storage) => {
+        const { driver } = storage
+        const data = randomBytes(3 * MIB)
+        const uri = await provide(storage, data)
+        const stop = new AbortController()
+        const reader = (await driver.read(uri, call(stop.signal)))[Symbol.asyncIterator]()
+        await reader.next()
+        stop.abort(ABORTED)
+        await assert.rejects(collect({ [Symbol.asyncIterator]: () => reader }), (error) => error === ABORTED)
+        assert.ok((await readAll(driver, uri)).equals(data))
+        await withdraw(storage, uri)
+      },
+      { needs: 'read' },
+    )
 
     check('what is not there is not found, and deleting twice is noticed', async ({ driver }) => {
       const { uri } = await write(driver, newId(), randomBytes(10))
@@ -318,21 +337,30 @@ export function storeConformance(harness: StoreHarness): void {
       await assert.rejects(driver.read(uri, call()), isMissing)
     })
 
-    check('a location of another kind is invalid', async ({ driver }) => {
-      for (const uri of ['', 'nonsense', 'other://place', ...harness.foreign] as LocationUri[]) {
-        for (const method of [driver.read, driver.stat, driver.delete]) {
-          await assert.rejects(method(uri, call()), (error) => hasKind(error, 'invalid', 'not-found'), uri)
+    check(
+      'a location of another kind is invalid',
+      async ({ driver }) => {
+        for (const uri of ['', 'nonsense', 'other://place', ...harness.foreign] as LocationUri[]) {
+          for (const method of [driver.read, driver.stat, driver.delete]) {
+            await assert.rejects(method(uri, call()), (error) => hasKind(error, 'invalid', 'not-found'), uri)
+          }
         }
-      }
-    })
+      },
+      { needs: 'read' },
+    )
 
-    check('every method rejects at once when its signal is aborted already', async ({ driver }) => {
-      const { uri } = await write(driver, newId(), randomBytes(10))
-      for (const attempt of everyMethod(driver, uri, AbortSignal.abort(ABORTED))) {
-        await assert.rejects(attempt, (error) => error === ABORTED)
-      }
-      await driver.delete(uri, call())
-    })
+    check(
+      'every method rejects at once when its signal is aborted already',
+      async (storage) => {
+        const { driver } = storage
+        const uri = await provide(storage, randomBytes(10))
+        for (const attempt of everyMethod(driver, uri, AbortSignal.abort(ABORTED))) {
+          await assert.rejects(attempt, (error) => error === ABORTED)
+        }
+        await withdraw(storage, uri)
+      },
+      { needs: 'read' },
+    )
 
     check('a closed driver ends what is open and is unavailable from then on', async ({ driver, leftovers }) => {
       const { uri } = await write(driver, newId(), randomBytes(3 * MIB))
@@ -353,6 +381,24 @@ export function storeConformance(harness: StoreHarness): void {
       assert.deepEqual(await leftovers(), [])
     })
 
+    check(
+      'a closed driver ends what is being read',
+      async (storage) => {
+        const { driver } = storage
+        const uri = await provide(storage, randomBytes(3 * MIB))
+        const reader = (await driver.read(uri, call()))[Symbol.asyncIterator]()
+        await reader.next()
+        await withdraw(storage, uri).catch((error: unknown) => assert.ok(hasKind(error, 'conflict')))
+        await driver.close()
+        await assert.rejects(collect({ [Symbol.asyncIterator]: () => reader }), (error) =>
+          hasKind(error, 'unavailable'),
+        )
+        for (const attempt of everyMethod(driver, uri, call().signal))
+          await assert.rejects(attempt, (error) => hasKind(error, 'unavailable'))
+      },
+      { needs: 'read' },
+    )
+
     check('two drivers on the same storage see the same data', async ({ driver, again }, t) => {
       if (again === undefined) return t.skip('its storage is its own')
       const other = await again()
@@ -364,11 +410,15 @@ export function storeConformance(harness: StoreHarness): void {
       await other.close()
     })
 
-    check('the driver is what the harness says', async ({ driver }) => {
-      assert.deepEqual(driver.features, features)
-      if (driver.freeBytes) assert.ok((await driver.freeBytes(call())) >= 0)
-      if (driver.properties) assert.equal(typeof driver.properties(), 'object')
-    })
+    check(
+      'the driver is what the harness says',
+      async ({ driver }) => {
+        assert.deepEqual(driver.features, features)
+        if (driver.freeBytes) assert.ok((await driver.freeBytes(call())) >= 0)
+        if (driver.properties) assert.equal(typeof driver.properties(), 'object')
+      },
+      { needs: 'read' },
+    )
 
     check('64 MiB go in and out in constant memory', async ({ driver }) => {
       const chunk = randomBytes(MIB)
@@ -415,6 +465,14 @@ async function collect(bytes: ByteSource): Promise<Buffer> {
   const chunks: Buffer[] = []
   for await (const chunk of bytes) chunks.push(Buffer.from(chunk))
   return Buffer.concat(chunks)
+}
+
+/** Data that are there, however they got in. */
+const provide = async (storage: StoreUnderTest, data: Buffer): Promise<LocationUri> =>
+  (await storage.provide?.(data)) ?? (await write(storage.driver, newId(), data)).uri
+
+const withdraw = async ({ driver }: StoreUnderTest, uri: LocationUri): Promise<void> => {
+  if (driver.features.write) await driver.delete(uri, call())
 }
 
 /** That nothing of a failed write is in the way of another one. */
