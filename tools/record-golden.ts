@@ -3,13 +3,14 @@
  *
  *     tools/record-golden.ts URL SERVER [FILE...]
  *
- * URL is where it listens, SERVER which of the servers of the corpus it is (single, multi, limits); only files for that
+ * URL is where it listens, SERVER which of the servers of the corpus it is (a name in SERVERS); only files for that
  * one are recorded. Exchanges marked `# differs:` keep their answers. Its identity service must take tokens of the form
  * USER:PROJECT:ROLES. See test/http/README.md.
  */
 import { readFile } from 'node:fs/promises'
 import { relative } from 'node:path'
 import { cast, parse, record, SERVERS, transcripts } from '../test/support/golden.ts'
+import { startTranscriptsWeb } from '../test/support/servers/web.ts'
 
 const [url, server, ...wanted] = process.argv.slice(2)
 if (url === undefined || server === undefined || !Object.hasOwn(SERVERS, server)) {
@@ -17,14 +18,20 @@ if (url === undefined || server === undefined || !Object.hasOwn(SERVERS, server)
   process.exit(2)
 }
 
+const web = await startTranscriptsWeb()
 for (const file of await transcripts()) {
   if (parse(await readFile(file, 'utf8')).server !== server) continue
   if (wanted.length > 0 && !wanted.some((name) => file.endsWith(name))) continue
   await removeImages(url)
-  const changed = await record(file, { baseUrl: url, tokens: cast(file) }, { keepMarked: true })
+  const changed = await record(
+    file,
+    { baseUrl: url, tokens: cast(file), web: new URL(web.url).host },
+    { keepMarked: true },
+  )
   console.log(`${relative('', file)}: ${changed.length} changed`)
 }
 await removeImages(url)
+await web.close()
 
 /** Every file starts on a server without images. */
 async function removeImages(baseUrl: string): Promise<void> {

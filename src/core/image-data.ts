@@ -12,6 +12,8 @@ import type { Core, RequestContext } from './core.ts'
 import { loadImage } from './load.ts'
 import { storageExceeded, storageLeft, withinStorage } from './quota.ts'
 
+const EXCEEDED = 'Image exceeds the storage quota'
+
 export interface Upload {
   /** Asked for only once everything but the bytes themselves has been accepted. */
   readonly body: () => ByteSource
@@ -28,7 +30,7 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
   enforceImage(core.policy, 'upload_image', ctx.identity, image)
   admitUpload(core, image, upload.size)
   const left = await storageLeft(core, image)
-  if (upload.size === undefined ? left <= 0 : upload.size > left) throw storageExceeded(upload.size, left)
+  if (upload.size === undefined ? left <= 0 : upload.size > left) throw storageExceeded(EXCEEDED, upload.size, left)
 
   const attempt = randomUUID() as AttemptId
   const claim: Claim = { attempt, imageId: id, worker: core.worker.id, store: store.id }
@@ -88,7 +90,7 @@ async function publish(core: Core, image: Image, claim: Claim, change: ReturnTyp
   try {
     return await core.db.images.settle(claim, { ...change, ...withinStorage(core.limits) })
   } catch (cause) {
-    if (hasKind(cause, 'too-large')) throw storageExceeded(change.size, await storageLeft(core, image), cause)
+    if (hasKind(cause, 'too-large')) throw storageExceeded(EXCEEDED, change.size, await storageLeft(core, image), cause)
     throw cause
   }
 }
@@ -100,7 +102,7 @@ function sizeCap(limit: number, left: number): Tap {
     update: (chunk) => {
       size += chunk.length
       admitSize(size, limit)
-      if (size > left) throw storageExceeded(size, left)
+      if (size > left) throw storageExceeded(EXCEEDED, size, left)
     },
   }
 }
@@ -136,6 +138,12 @@ function admitUpload(core: Core, image: Image, size: number | undefined): void {
   if (!canBecome(image.status, 'saving')) {
     throw new ServiceError('conflict', `Image status transition from ${image.status} to saving is not allowed`)
   }
+  admitFormats(image)
+  admitSize(size ?? 0, core.limits.imageSize)
+}
+
+/** Throws `invalid` unless both formats are known, which data cannot do without. */
+export function admitFormats(image: Image): void {
   const missing = [
     ...(image.diskFormat === null ? ['disk_format'] : []),
     ...(image.containerFormat === null ? ['container_format'] : []),
@@ -144,7 +152,6 @@ function admitUpload(core: Core, image: Image, size: number | undefined): void {
     const noun = missing.length === 1 ? 'Property' : 'Properties'
     throw new ServiceError('invalid', `${noun} ${missing.join(', ')} must be set prior to saving data.`)
   }
-  admitSize(size ?? 0, core.limits.imageSize)
 }
 
 const activated = (stored: Stored, virtualSize: number | null) => ({

@@ -8,6 +8,7 @@ import { imageTarget } from '../policy/target.ts'
 import type { Core, RequestContext } from './core.ts'
 import { eraseData } from './image-data.ts'
 import { loadImage } from './load.ts'
+import { eraseOrRestore, type LocationPatch, locationChange, patchLocations } from './locations.ts'
 import { admitProperties, admitTags, exceeded } from './quota.ts'
 
 export type ImageDraft = Partial<ImageAttributes> & {
@@ -18,7 +19,7 @@ export type ImageDraft = Partial<ImageAttributes> & {
   readonly refusal?: ServiceError
 }
 
-/** One operation of a JSON patch on a base attribute, the tags or an extra property. */
+/** One operation of a JSON patch on a base attribute, the tags, an extra property, or the locations. */
 export type ImagePatch =
   | {
       readonly op: 'set'
@@ -33,6 +34,7 @@ export type ImagePatch =
       readonly must: 'exist' | 'be-new' | 'any'
     }
   | { readonly op: 'unset-property'; readonly name: string }
+  | LocationPatch
   /** An operation that no state of the image can make right, refused in its turn. */
   | { readonly op: 'refuse'; readonly error: ServiceError }
 
@@ -101,12 +103,17 @@ export async function updateImage(
     tags: undefined as readonly string[] | undefined,
     properties: new Map(image.properties),
   }
+  let located = image
   let grown = false
 
   for (const patch of patches) {
     if (patch.op === 'refuse') {
       enforceImage(core.policy, 'modify_image', ctx.identity, image)
       throw patch.error
+    }
+    if (patch.op === 'add-location' || patch.op === 'replace-locations' || patch.op === 'remove-location') {
+      located = await patchLocations(core, ctx, { ...located, ...draft.attributes }, patch)
+      continue
     }
     if (patch.op === 'set' && patch.attribute === 'owner' && !ctx.isAdmin) {
       throw new ServiceError('forbidden', "Owner can't be updated by non admin.")
@@ -143,6 +150,7 @@ export async function updateImage(
   const updated = await core.db.images.update(
     id,
     {
+      ...locationChange(core, image, located),
       ...draft.attributes,
       ...(draft.tags === undefined ? {} : { tags: draft.tags }),
       setProperties: new Map(
@@ -155,6 +163,8 @@ export async function updateImage(
     [image.status],
   )
   core.notifier.notify({ type: 'image.update', image: updated })
+  for (const location of image.locations)
+    if (!updated.locations.some(({ uri }) => uri === location.uri)) await eraseOrRestore(core, image, location)
   return updated
 }
 

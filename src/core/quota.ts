@@ -20,6 +20,9 @@ export const admitProperties = (limits: Limits, names: Iterable<string>): void =
 /** Throws `too-large` when an image would have more tags than allowed. */
 export const admitTags = (limits: Limits, count: number): void => admit('tags', count, limits.tags)
 
+/** Throws `too-large` when an image would have more locations than allowed. */
+export const admitLocations = (limits: Limits, count: number): void => admit('locations', count, limits.locations)
+
 /** Bytes that the owner of `image` may have beside its other images. */
 export async function storageLeft(core: Core, image: Pick<Image, 'id' | 'owner'>): Promise<number> {
   const { storage } = core.limits
@@ -31,9 +34,14 @@ export const withinStorage = ({ storage }: Limits): { readonly storageLimit?: nu
   storage < 0 ? {} : { storageLimit: storage }
 
 /** What data of `size` is told, undefined while nobody knows it, when only `left` bytes may be stored. */
-export const storageExceeded = (size: number | undefined, left: number, cause?: unknown): ServiceError =>
+export const storageExceeded = (
+  refusal: string,
+  size: number | undefined,
+  left: number,
+  cause?: unknown,
+): ServiceError =>
   new ServiceError(
     'too-large',
-    `Image exceeds the storage quota: The size of the data ${size ?? 'None'} will exceed the limit. ${left} bytes remaining.`,
+    `${refusal}: The size of the data ${size ?? 'None'} will exceed the limit. ${left} bytes remaining.`,
     { cause },
   )

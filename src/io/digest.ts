@@ -43,6 +43,12 @@ export function checkAlgorithm(algorithm: string): void {
   }
 }
 
+/** Bytes of a digest. Throws `invalid` like `checkAlgorithm`. */
+export function digestSize(algorithm: string): number {
+  checkAlgorithm(algorithm)
+  return createHash(opensslName(algorithm)).digest().length
+}
+
 /** One stream and one algorithm. */
 interface Digest {
   update(offset: number, length: number, done: () => void): void

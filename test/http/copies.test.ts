@@ -5,6 +5,7 @@ import { describe, it, type TestContext } from 'node:test'
 import { ServiceError } from '../../src/domain/errors.ts'
 import type { ImageId, LocationUri, StoreId } from '../../src/domain/ids.ts'
 import { startServer, type TestConfig, type TestServer } from '../support/server.ts'
+import { startWebServer } from '../support/servers/web.ts'
 
 const ALICE = 'alice:p1:member,reader'
 const ADMIN = 'root:p0:admin,member,reader'
@@ -191,5 +192,85 @@ describe('DELETE /v2/stores/{store}/{image}', () => {
       `${inactive.status} ${await explanation(inactive)}`,
       "409 It's not allowed to remove image data from store if image status is not 'active'",
     )
+  })
+})
+
+describe('GET /v2/images/{image}/locations', () => {
+  it('shows other services where the data are, the heaviest store first', async (t) => {
+    const server = await serve(t)
+    const id = await createImage(server)
+    await copyTo(server, id, 'cheap', 'cheap')
+    // Images of others are hidden from a service as from anybody.
+    assert.equal((await call(server, 'GET', `/v2/images/${id}/locations`, 'nova:services:service')).status, 404)
+    for (const token of [ADMIN, 'nova:p1:service,reader']) {
+      assert.deepEqual(await (await call(server, 'GET', `/v2/images/${id}/locations`, token)).json(), [
+        { url: `file://${join(server.dir, 'fast', id)}`, metadata: { store: 'fast' } },
+        { url: `file://${join(server.dir, 'cheap', id)}`, metadata: { store: 'cheap' } },
+      ])
+    }
+  })
+
+  it('shows an empty list while there are none, and is not for users', async (t) => {
+    const server = await serve(t)
+    const created = await call(server, 'POST', '/v2/images', ALICE, '{}')
+    const { id } = (await created.json()) as { id: string }
+    assert.deepEqual(await (await call(server, 'GET', `/v2/images/${id}/locations`, ADMIN)).json(), [])
+    const refused = await call(server, 'GET', `/v2/images/${id}/locations`)
+    assert.equal(refused.status, 403)
+    assert.equal(await explanation(refused), 'You are not authorized to complete fetch_image_location action.')
+  })
+})
+
+describe('locations that clients set', () => {
+  const patch = (server: TestServer, id: string, value: object, token = ALICE) =>
+    fetch(`${server.url}/v2/images/${id}`, {
+      method: 'PATCH',
+      headers: {
+        'x-auth-token': token,
+        accept: 'text/plain',
+        'content-type': 'application/openstack-images-v2.1-json-patch',
+      },
+      body: JSON.stringify([{ op: 'add', path: '/locations/-', value }]),
+    })
+  const queued = async (server: TestServer) => {
+    const created = await call(server, 'POST', '/v2/images', ALICE, '{"disk_format":"raw","container_format":"bare"}')
+    return ((await created.json()) as { id: string }).id
+  }
+
+  it('are served beside the files of a single store', async (t) => {
+    const server = await serve(t, { DEFAULT: { show_multiple_locations: 'true' } })
+    const web = await startWebServer()
+    t.after(() => web.close())
+    const id = await queued(server)
+    const url = `http://user:s3cret@127.0.0.1:${web.port}${web.serve(Buffer.from('from afar'))}`
+    const patched = (await (await patch(server, id, { url, metadata: {} })).json()) as object
+    assert.partialDeepStrictEqual(patched, { status: 'active', size: 9, locations: [{ url, metadata: {} }] })
+    assert.equal(await (await call(server, 'GET', `/v2/images/${id}/file`)).text(), 'from afar')
+    assert.equal((await call(server, 'DELETE', `/v2/images/${id}`)).status, 204)
+    assert.deepEqual(await server.app.core.db.images.undropped(10), [])
+    assert.equal(
+      (await call(server, 'PUT', `/v2/images/${await queued(server)}/file`, ALICE, 'of our own')).status,
+      204,
+    )
+  })
+
+  it('can never be files of the server', async (t) => {
+    const server = await serve(t, { DEFAULT: { show_multiple_locations: 'true' } })
+    const other = await createImage(server, 'secret')
+    const id = await queued(server)
+    for (const scheme of ['file', 'FILE', 'filesystem', 'FileSystem', 'swift+config']) {
+      const refused = await patch(server, id, { url: `${scheme}://${join(server.dir, 'images', other)}`, metadata: {} })
+      assert.equal(`${refused.status} ${await explanation(refused)}`, '400 Invalid location', scheme)
+    }
+  })
+
+  it('of one owner do not exceed its quota when they are set at once', async (t) => {
+    const server = await serve(t, { DEFAULT: { show_multiple_locations: 'true', user_storage_quota: '25B' } })
+    const web = await startWebServer()
+    t.after(() => web.close())
+    const url = `${web.url}${web.serve(Buffer.from('ten bytes!'))}`
+    const images = await Promise.all([1, 2, 3, 4].map(() => queued(server)))
+    const answers = await Promise.all(images.map((id) => patch(server, id, { url, metadata: {} })))
+    assert.deepEqual(answers.map(({ status }) => status).sort(), [200, 200, 413, 413])
   })
 })

@@ -4,6 +4,7 @@ import { basename } from 'node:path'
 import { describe, it } from 'node:test'
 import { cast, parse, record, replay, SERVERS, transcripts } from '../support/golden.ts'
 import { startServer } from '../support/server.ts'
+import { startTranscriptsWeb } from '../support/servers/web.ts'
 
 const UPDATE = process.env['UPDATE_GOLDEN'] === '1'
 
@@ -18,7 +19,9 @@ describe('golden transcripts', async () => {
       const { server } = parse(await readFile(file, 'utf8'))
       const started = await startServer({ config: configOf(server) })
       t.after(() => started.close())
-      const target = { baseUrl: started.url, tokens: cast(file) }
+      const web = await startTranscriptsWeb()
+      t.after(() => web.close())
+      const target = { baseUrl: started.url, tokens: cast(file), web: new URL(web.url).host }
       if (UPDATE) {
         for (const title of await record(file, target)) t.diagnostic(`rewritten: ${title}`)
         return

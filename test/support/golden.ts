@@ -63,6 +63,8 @@ export interface Target {
   readonly baseUrl: string
   /** Value of X-Auth-Token for each name of the cast. */
   readonly tokens: Readonly<Record<string, string>>
+  /** Host and port of the web server that `{{web}}` stands for. */
+  readonly web?: string
 }
 
 /** The servers that the corpus is about: options by group, over the defaults and secure RBAC. */
@@ -70,6 +72,19 @@ export const SERVERS = {
   single: { DEFAULT: { enabled_import_methods: '[]' } },
   multi: {
     DEFAULT: { enabled_import_methods: '[]', enabled_backends: 'fast:file, cheap:file' },
+    glance_store: { default_backend: 'fast' },
+    fast: { store_description: 'fast file store' },
+    cheap: { store_description: 'cheap file store' },
+  },
+  locations: {
+    DEFAULT: {
+      enabled_import_methods: '[]',
+      enabled_backends: 'fast:file, cheap:file, web:http',
+      show_multiple_locations: 'True',
+      show_image_direct_url: 'True',
+      image_location_quota: '3',
+      user_storage_quota: '100B',
+    },
     glance_store: { default_backend: 'fast' },
     fast: { store_description: 'fast file store' },
     cheap: { store_description: 'cheap file store' },
@@ -272,8 +287,10 @@ function generalize(text: string, asked: string, bindings: Bindings, name: () =>
     bindings.set(key, id)
     return `{{${key}}}`
   })
-  const host = bindings.get('host')
-  if (host !== undefined) pattern = pattern.replaceAll(host, '{{host}}')
+  for (const server of ['host', 'web']) {
+    const address = bindings.get(server)
+    if (address !== undefined) pattern = pattern.replaceAll(address, `{{${server}}}`)
+  }
   // What a schema's validator adds about itself is a matter of its library.
   pattern = pattern.replace(/\s+Failed validating .*$/s, '{{*}}')
   return pattern.replace(/([a-z])\1{99,}/g, (run, letter: string) => `{{${letter}*${run.length}}}`)
@@ -445,8 +462,9 @@ interface Run {
   readonly bindings: Bindings
 }
 
-function start({ baseUrl, tokens }: Target): Run {
+function start({ baseUrl, tokens, web }: Target): Run {
   const bindings: Bindings = new Map([['host', new URL(baseUrl).host]])
+  if (web !== undefined) bindings.set('web', web)
   const step = async (exchange: Exchange): ReturnType<Run['step']> => {
     try {
       const request = filled(exchange, tokens, bindings)

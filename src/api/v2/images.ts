@@ -88,7 +88,9 @@ export function imageRoutes(
       handle: async (request) => {
         mutating(request)
         const dialect = patchDialect(request.headers['content-type'])
-        const patches = parsePatch(await expectedBody(request), dialect, validateImage)
+        const patches = parsePatch(await expectedBody(request), dialect, validateImage, {
+          locations: view.showLocations,
+        })
         return { status: 200, json: show(request, await updateImage(core, request.context, imageId(request), patches)) }
       },
     },

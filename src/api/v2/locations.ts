@@ -1,9 +1,19 @@
 import type { Core, RequestContext } from '../../core/core.ts'
-import { deleteFromStore } from '../../core/locations.ts'
+import { deleteFromStore, listLocations } from '../../core/locations.ts'
 import type { Route } from '../http/route.ts'
 import { imageId, mutating } from './images.ts'
+import { locationView } from './views.ts'
 
 export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => [
+  {
+    method: 'GET',
+    path: '/images/:image_id/locations',
+    rejectsBody: true,
+    handle: async (request) => ({
+      status: 200,
+      json: (await listLocations(core, request.context, imageId(request))).map(locationView),
+    }),
+  },
   {
     method: 'DELETE',
     path: '/stores/:store_id/:image_id',

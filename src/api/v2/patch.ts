@@ -1,5 +1,7 @@
 import type { ImagePatch } from '../../core/images.ts'
+import type { ClientLocation } from '../../core/locations.ts'
 import { ServiceError } from '../../domain/errors.ts'
+import type { LocationUri } from '../../domain/ids.ts'
 import type { ImageAttributes } from '../../domain/image.ts'
 import { admitAmount, admitName, isWritable, READ_ONLY, readOnlyError, WRITABLE } from './attributes.ts'
 import { admitAttribute, type Validate } from './validation.ts'
@@ -31,15 +33,25 @@ export function patchDialect(contentType: string | undefined): Dialect {
  * Reads a whole patch. Syntax, reserved names and schemas are checked for all operations before the first is applied;
  * what depends on the image is left to the use case.
  */
-export function parsePatch(body: unknown, dialect: Dialect, validate: Validate): readonly ImagePatch[] {
+export function parsePatch(
+  body: unknown,
+  dialect: Dialect,
+  validate: Validate,
+  { locations = false }: { readonly locations?: boolean } = {},
+): readonly ImagePatch[] {
   if (!Array.isArray(body)) throw invalid('Request body must be a JSON array of operation objects.')
   return body.map((raw) => {
     if (typeof raw !== 'object' || raw === null || Array.isArray(raw)) throw invalid('Operations must be JSON objects.')
-    return parseOperation(raw as Record<string, unknown>, dialect, validate)
+    return parseOperation(raw as Record<string, unknown>, dialect, validate, locations)
   })
 }
 
-function parseOperation(raw: Record<string, unknown>, dialect: Dialect, validate: Validate): ImagePatch {
+function parseOperation(
+  raw: Record<string, unknown>,
+  dialect: Dialect,
+  validate: Validate,
+  locations: boolean,
+): ImagePatch {
   const operation = dialect === 'draft-10' ? namedOperation(raw) : keyedOperation(raw)
   const pointer = dialect === 'draft-10' ? raw['path'] : raw[operation]
   if (pointer === undefined) throw invalid("Unable to find 'path' in JSON Schema change")
@@ -61,17 +73,41 @@ function parseOperation(raw: Record<string, unknown>, dialect: Dialect, validate
   }
   admitAttribute(name, value)
   if (name.length > 255) throw invalid('Custom property should not be greater than 255 characters.')
+  if (name === 'locations') return toLocationPatch(operation, path[1] ?? '', value, locations)
   return toPatch(operation, dialect, name, value)
 }
 
-function toPatch(operation: Operation, dialect: Dialect, name: string, value: unknown): ImagePatch {
-  if (name === 'locations') {
-    const message = "It's not allowed to add locations if locations are invisible."
-    return {
-      op: 'refuse',
-      error: new ServiceError('forbidden', operation === 'add' ? message : message.replace('add', 'update')),
-    }
+/** Refused where clients do not see locations either. */
+function toLocationPatch(operation: Operation, position: string, value: unknown, visible: boolean): ImagePatch {
+  if (operation === 'replace' && (value as unknown[]).length === 0)
+    return forbidden('Cannot set locations to empty list.')
+  if (!visible) {
+    const verb = operation === 'replace' ? 'update' : operation
+    return forbidden(`It's not allowed to ${verb} locations if locations are invisible.`)
   }
+  if (operation === 'remove') return { op: 'remove-location', position }
+  if (operation === 'add') return { op: 'add-location', position, location: parseLocation(value as WireLocation) }
+  return { op: 'replace-locations', locations: (value as WireLocation[]).map(parseLocation) }
+}
+
+const forbidden = (message: string): ImagePatch => ({ op: 'refuse', error: new ServiceError('forbidden', message) })
+
+interface WireLocation {
+  readonly url: string
+  readonly metadata: Readonly<Record<string, unknown>>
+  readonly validation_data?: Readonly<Record<'os_hash_algo' | 'os_hash_value', string>> & { readonly checksum?: string }
+}
+
+const parseLocation = ({ url, metadata, validation_data: data }: WireLocation): ClientLocation => ({
+  uri: url as LocationUri,
+  metadata,
+  validation: {
+    ...(data?.checksum === undefined ? {} : { checksum: data.checksum }),
+    ...(data === undefined ? {} : { osHashAlgo: data.os_hash_algo, osHashValue: data.os_hash_value }),
+  },
+})
+
+function toPatch(operation: Operation, dialect: Dialect, name: string, value: unknown): ImagePatch {
   if (name === 'tags' || isWritable(name)) {
     if (operation === 'remove') {
       return { op: 'refuse', error: new ServiceError('forbidden', `Property ${name} may not be removed.`) }

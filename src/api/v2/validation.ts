@@ -36,6 +36,8 @@ function describe(error: ErrorObject, root: unknown): string {
       return `${repr(value)} does not match ${repr(params['pattern'])}`
     case 'required':
       return `${repr(params['missingProperty'])} is a required property`
+    case 'additionalProperties':
+      return `Additional properties are not allowed (${repr(params['additionalProperty'])} was unexpected)`
     case 'maximum':
       return `${repr(value)} is greater than the maximum of ${params['limit']}`
     case 'minimum':

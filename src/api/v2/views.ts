@@ -43,10 +43,7 @@ export function imageView(image: Image, options: ViewOptions, isAdmin: boolean):
   // Where a deactivated image lies is for administrators alone.
   const locations = image.status === 'deactivated' && !isAdmin ? [] : options.order(image.locations)
   if (options.showLocations) {
-    view['locations'] = locations.map(({ uri, store, metadata }) => ({
-      url: uri,
-      metadata: store === undefined ? metadata : { ...metadata, store },
-    }))
+    view['locations'] = locations.map(locationView)
   }
   if (options.showDirectUrl && locations[0] !== undefined) view['direct_url'] = locations[0].uri
   view['tags'] = image.tags
@@ -57,6 +54,11 @@ export function imageView(image: Image, options: ViewOptions, isAdmin: boolean):
   if (options.multiStore && stores.length > 0) view['stores'] = stores.join(',')
   return view
 }
+
+export const locationView = ({ uri, store, metadata }: Location) => ({
+  url: uri,
+  metadata: store === undefined ? metadata : { ...metadata, store },
+})
 
 export const memberView = (member: Member) => ({
   member_id: member.member,
