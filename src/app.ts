@@ -17,7 +17,8 @@ import { openDatabase } from './db/sql/connect.ts'
 import { ServiceError } from './domain/errors.ts'
 import type { Log } from './log.ts'
 import { silentNotifier } from './notify/notifier.ts'
-import { isAdmin, openPolicy } from './policy/enforcer.ts'
+import { isAdmin, openPolicy, type PolicyEnforcer } from './policy/enforcer.ts'
+import { openPropertyProtection, type PropertyProtection, UNPROTECTED } from './policy/property-protection.ts'
 import type { StoreType } from './store/driver.ts'
 import { openStores, type Stores } from './store/stores.ts'
 
@@ -74,6 +75,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     db,
     stores,
     policy,
+    protection: openProtection(config, policy, log),
     notifier: silentNotifier,
     worker: thisWorker(),
     attempts: new Set(),
@@ -109,6 +111,17 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       await db.close()
     },
   }
+}
+
+function openProtection(config: Config, policy: PolicyEnforcer, log: Log): PropertyProtection {
+  const { property_protection_file: file, property_protection_rule_format: format } = config.DEFAULT
+  if (file === undefined || file === '') return UNPROTECTED
+  return openPropertyProtection({
+    file: config.findFile(file) ?? file,
+    format,
+    policy,
+    warn: (message) => log.warn(message),
+  })
 }
 
 const offer = (config: Config, stores: Stores) => ({

@@ -4,6 +4,7 @@ import type { AttemptId } from '../domain/ids.ts'
 import type { Log } from '../log.ts'
 import type { Notifier } from '../notify/notifier.ts'
 import type { PolicyEnforcer } from '../policy/enforcer.ts'
+import type { PropertyProtection } from '../policy/property-protection.ts'
 import type { Stores } from '../store/stores.ts'
 
 /** Numbers an operator may set; -1 means no limit. */
@@ -37,6 +38,7 @@ export interface Core {
   readonly db: Database
   readonly stores: Stores
   readonly policy: PolicyEnforcer
+  readonly protection: PropertyProtection
   readonly notifier: Notifier
   readonly worker: Worker
   /** Uploads that this process is busy with; a claim of ours that is not among them was left behind. */

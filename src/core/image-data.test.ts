@@ -11,6 +11,7 @@ import type { ByteSource } from '../io/bytes.ts'
 import { silentLog } from '../log.ts'
 import type { Notification } from '../notify/notifier.ts'
 import { openPolicy } from '../policy/enforcer.ts'
+import { UNPROTECTED } from '../policy/property-protection.ts'
 import type { StoreDriver } from '../store/driver.ts'
 import { openMemoryDriver } from '../store/drivers/memory.ts'
 import { openStores } from '../store/stores.ts'
@@ -71,6 +72,7 @@ async function setUp(t: TestContext, wrap: (core: Core) => Core = (core) => core
       enforceNewDefaults: true,
       warn: () => undefined,
     }),
+    protection: UNPROTECTED,
     notifier: { notify: (event) => void events.push(event), close: async () => undefined },
     worker: thisWorker(),
     attempts: new Set(),

@@ -4,6 +4,7 @@ import type { ImageId } from '../domain/ids.ts'
 import { type Image, type ImageAttributes, type ImageStatus, type Visibility, whenceTo } from '../domain/image.ts'
 import type { ImageQuery } from '../domain/query.ts'
 import { enforce, enforceImage, enforceNewImage, enforceVisibility } from '../policy/enforce.ts'
+import type { PropertyOperation } from '../policy/property-protection.ts'
 import { imageTarget } from '../policy/target.ts'
 import type { Core, RequestContext } from './core.ts'
 import { eraseData } from './image-data.ts'
@@ -42,6 +43,8 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
   const { identity } = ctx
   const owner = draft.owner === undefined ? (identity.projectId ?? null) : draft.owner
   enforceNewImage(core.policy, identity, { owner, visibility: draft.visibility })
+  for (const name of draft.properties.keys())
+    if (!core.protection.allows('create', name, identity)) throw reserved(name)
   if (draft.refusal !== undefined) throw draft.refusal
   admitTags(core.limits, draft.tags.length)
   admitProperties(core.limits, draft.properties.keys())
@@ -61,14 +64,22 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
     properties: draft.properties,
   })
   core.notifier.notify({ type: 'image.create', image })
-  return image
+  return readable(core, ctx, image)
 }
 
 export async function showImage(core: Core, ctx: RequestContext, id: ImageId): Promise<Image> {
   const image = await loadImage(core, ctx, id)
   enforceImage(core.policy, 'get_image', ctx.identity, image)
-  return image
+  return readable(core, ctx, image)
 }
+
+/** The image without properties that the caller may not read. */
+function readable(core: Core, { identity }: RequestContext, image: Image): Image {
+  const shown = [...image.properties].filter(([name]) => core.protection.allows('read', name, identity))
+  return shown.length === image.properties.size ? image : { ...image, properties: new Map(shown) }
+}
+
+const reserved = (name: string) => new ServiceError('forbidden', `Attribute '${name}' is reserved.`)
 
 /** A page of what the caller may see; `next` is the marker of the following page, if there may be one. */
 export async function listImages(
@@ -87,7 +98,10 @@ export async function listImages(
   })
   const images = page.filter((image) => core.policy.allows('get_image', ctx.identity, imageTarget(image, ctx.identity)))
   const last = images.at(-1)
-  return { images, next: page.length === query.limit ? last?.id : undefined }
+  return {
+    images: images.map((image) => readable(core, ctx, image)),
+    next: page.length === query.limit ? last?.id : undefined,
+  }
 }
 
 /** Applies the patches in order, and saves once at the end: the failure of one leaves the image as it was. */
@@ -129,21 +143,25 @@ export async function updateImage(
       admitTags(core.limits, new Set(patch.tags).size)
       draft.tags = patch.tags
     } else {
-      const present = draft.properties.has(patch.name)
+      const allowed = (operation: PropertyOperation) => core.protection.allows(operation, patch.name, ctx.identity)
+      // What one may not read is not there, as far as one can tell.
+      const present = draft.properties.has(patch.name) && allowed('read')
       if (patch.op === 'unset-property') {
         if (!present) throw new ServiceError('conflict', `Property ${patch.name} does not exist.`)
+        if (!allowed('delete')) throw reserved(patch.name)
         draft.properties.delete(patch.name)
       } else {
         if (patch.must === 'exist' && !present)
           throw new ServiceError('conflict', `Property ${patch.name} does not exist.`)
         if (patch.must === 'be-new' && present)
           throw new ServiceError('conflict', `Property ${patch.name} already present.`)
+        if (!allowed(present ? 'update' : 'create')) throw reserved(patch.name)
         grown ||= !image.properties.has(patch.name)
         draft.properties.set(patch.name, patch.value)
       }
     }
   }
-  if (patches.length === 0) return image
+  if (patches.length === 0) return readable(core, ctx, image)
   // Only growth is checked, so that an image above a lowered quota can still be edited and shrunk.
   if (grown) admitProperties(core.limits, draft.properties.keys())
 
@@ -165,7 +183,7 @@ export async function updateImage(
   core.notifier.notify({ type: 'image.update', image: updated })
   for (const location of image.locations)
     if (!updated.locations.some(({ uri }) => uri === location.uri)) await eraseOrRestore(core, image, location)
-  return updated
+  return readable(core, ctx, updated)
 }
 
 export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId): Promise<void> {

@@ -67,6 +67,8 @@ export interface Target {
   readonly web?: string
 }
 
+const beside = (name: string): string => fileURLToPath(new URL(`../http/v2/${name}`, import.meta.url))
+
 /** The servers that the corpus is about: options by group, over the defaults and secure RBAC. */
 export const SERVERS = {
   single: { DEFAULT: { enabled_import_methods: '[]' } },
@@ -88,6 +90,17 @@ export const SERVERS = {
     glance_store: { default_backend: 'fast' },
     fast: { store_description: 'fast file store' },
     cheap: { store_description: 'cheap file store' },
+  },
+  'property-roles': {
+    DEFAULT: { enabled_import_methods: '[]', property_protection_file: beside('property-roles.conf') },
+  },
+  'property-policies': {
+    DEFAULT: {
+      enabled_import_methods: '[]',
+      property_protection_file: beside('property-policies.conf'),
+      property_protection_rule_format: 'policies',
+    },
+    oslo_policy: { policy_file: beside('property-policies.yaml') },
   },
   limits: {
     DEFAULT: {
