@@ -18,11 +18,14 @@ if (url === undefined || server === undefined || !Object.hasOwn(SERVERS, server)
   process.exit(2)
 }
 
+const headers = { 'X-Auth-Token': 'cleaner:cleaner:admin,member,reader' }
+
 const web = await startTranscriptsWeb()
 for (const file of await transcripts()) {
   if (parse(await readFile(file, 'utf8')).server !== server) continue
   if (wanted.length > 0 && !wanted.some((name) => file.endsWith(name))) continue
   await removeImages(url)
+  await removeNamespaces(url)
   const changed = await record(
     file,
     { baseUrl: url, tokens: cast(file), web: new URL(web.url).host },
@@ -31,11 +34,11 @@ for (const file of await transcripts()) {
   console.log(`${relative('', file)}: ${changed.length} changed`)
 }
 await removeImages(url)
+await removeNamespaces(url)
 await web.close()
 
 /** Every file starts on a server without images. */
 async function removeImages(baseUrl: string): Promise<void> {
-  const headers = { 'X-Auth-Token': 'cleaner:cleaner:admin,member,reader' }
   for (const query of ['visibility=all', 'visibility=all&os_hidden=true']) {
     const answer = await fetch(`${baseUrl}/v2/images?limit=1000&${query}`, { headers })
     const { images } = (await answer.json()) as { images: { id: string; protected: boolean }[] }
@@ -48,5 +51,18 @@ async function removeImages(baseUrl: string): Promise<void> {
         })
       await fetch(`${baseUrl}/v2/images/${image.id}`, { method: 'DELETE', headers })
     }
+  }
+}
+
+/** Nor namespaces; resource types stay, because nothing removes them. */
+async function removeNamespaces(baseUrl: string): Promise<void> {
+  const all = `${baseUrl}/v2/metadefs/namespaces`
+  const { namespaces } = (await (await fetch(`${all}?limit=1000`, { headers })).json()) as {
+    namespaces: { namespace: string; protected: boolean }[]
+  }
+  for (const { namespace, protected: kept } of namespaces) {
+    const one = `${all}/${encodeURIComponent(namespace)}`
+    if (kept) await fetch(one, { method: 'PUT', headers, body: JSON.stringify({ namespace }) })
+    await fetch(one, { method: 'DELETE', headers })
   }
 }

@@ -1,5 +1,22 @@
 import type { AttemptId, ImageId, LocationUri, ProjectId, StoreId, WorkerId } from '../domain/ids.ts'
 import type { Image, ImageStatus, Location, Member, MemberStatus } from '../domain/image.ts'
+import type {
+  Association,
+  AssociationAttributes,
+  DefinitionDrafts,
+  Definitions,
+  MetadefObject,
+  MetadefProperty,
+  MetadefTag,
+  Namespace,
+  NamespaceAttributes,
+  NamespaceQuery,
+  ObjectAttributes,
+  PropertyAttributes,
+  ResourceType,
+  TagAttributes,
+  TagQuery,
+} from '../domain/metadef.ts'
 import type { ImageQuery } from '../domain/query.ts'
 
 /** Who is looking. Rows outside the scope do not exist as far as the caller can tell. */
@@ -121,9 +138,68 @@ export interface WorkerRepository {
   remove(worker: WorkerId): Promise<void>
 }
 
+/** Definitions of one kind, by name within a namespace. An unknown namespace is `not-found`. */
+export interface DefinitionRepository<Item, Attributes> {
+  /** Ordered by name. */
+  list(namespace: string): Promise<readonly Item[]>
+  /** Throws `not-found`. */
+  get(namespace: string, name: string): Promise<Item>
+  /** Throws `conflict` if the name is taken. */
+  insert(namespace: string, attributes: Attributes): Promise<Item>
+  /** Forgets what was said before. Throws `not-found`, and `conflict` if the new name is another's. */
+  replace(namespace: string, name: string, attributes: Attributes): Promise<Item>
+  /** Throws `not-found`. */
+  remove(namespace: string, name: string): Promise<void>
+  clear(namespace: string): Promise<void>
+}
+
+export interface TagRepository extends DefinitionRepository<MetadefTag, TagAttributes> {
+  page(namespace: string, query: TagQuery): Promise<readonly MetadefTag[]>
+  /** Adds all of them, or takes them for all there are. Throws `conflict`, and nothing has changed. */
+  insertAll(namespace: string, tags: readonly TagAttributes[], mode: 'append' | 'replace'): Promise<void>
+}
+
+/** What becomes of a namespace that is there already when one is loaded from a file. */
+export type LoadMode = 'skip' | 'merge' | 'prefer-new' | 'overwrite'
+
+export interface MetadefRepository {
+  /** All or nothing. Throws `conflict` if a name is taken. */
+  insert(namespace: NamespaceAttributes, definitions: DefinitionDrafts): Promise<Namespace>
+  /** Throws `not-found` also for a private one of another project. */
+  get(name: string, scope: Scope): Promise<Namespace>
+  list(
+    query: NamespaceQuery,
+    scope: Scope,
+  ): Promise<readonly { readonly namespace: Namespace; readonly associations: readonly Association[] }[]>
+  /** What is in it stays. Throws `conflict` if the new name is another's. */
+  replace(name: string, attributes: NamespaceAttributes): Promise<Namespace>
+  /** With all that is in it; resource types stay. */
+  remove(name: string): Promise<void>
+  /** All that is in a namespace; tags newest first, associations in the order of creation. */
+  contents(namespace: string): Promise<Definitions>
+  /** Resource types that come to be are protected. Returns whether anything was written. */
+  load(namespace: NamespaceAttributes, definitions: DefinitionDrafts, mode: LoadMode): Promise<boolean>
+  /** Removes all metadata definitions and resource types. */
+  clear(): Promise<void>
+  readonly objects: DefinitionRepository<MetadefObject, ObjectAttributes>
+  readonly properties: DefinitionRepository<MetadefProperty, PropertyAttributes>
+  readonly tags: TagRepository
+  /** By resource type; a type that is not known comes to be. */
+  readonly associations: {
+    list(namespace: string): Promise<readonly Association[]>
+    /** Throws `conflict` if there is one with this type. */
+    insert(namespace: string, association: AssociationAttributes): Promise<Association>
+    /** Throws `not-found`. */
+    remove(namespace: string, resourceType: string): Promise<void>
+  }
+  /** In the order of creation. */
+  resourceTypes(): Promise<readonly ResourceType[]>
+}
+
 export interface Database {
   readonly images: ImageRepository
   readonly members: MemberRepository
   readonly workers: WorkerRepository
+  readonly metadefs: MetadefRepository
   close(): Promise<void>
 }

@@ -21,7 +21,7 @@ export interface PageLimits {
 const invalid = (message: string) => new ServiceError('invalid', message)
 
 /** The last value of a parameter, as every reader but `tag` and `sort_*` has it. */
-const last = (query: Query, name: string): string | undefined => query.findLast(([key]) => key === name)?.[1]
+export const last = (query: Query, name: string): string | undefined => query.findLast(([key]) => key === name)?.[1]
 const all = (query: Query, name: string): readonly string[] =>
   query.flatMap(([key, value]) => (key === name ? [value.trim()] : []))
 

@@ -5,6 +5,7 @@ import { imageDataRoutes } from './image-data.ts'
 import { imageRoutes } from './images.ts'
 import { locationRoutes } from './locations.ts'
 import { memberRoutes } from './members.ts'
+import { metadefRoutes, metadefSchemaRoutes } from './metadefs.ts'
 import { buildSchemas, type SchemaOptions } from './schemas.ts'
 import { validator } from './validation.ts'
 import type { ViewOptions } from './views.ts'
@@ -32,6 +33,8 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
     ...imageDataRoutes(core),
     ...locationRoutes(core),
     ...memberRoutes(core),
+    ...metadefSchemaRoutes,
+    ...metadefRoutes(core),
     ...infoRoutes(core, importMethods),
     {
       method: 'GET',

@@ -6,7 +6,13 @@ export type Validate = (value: unknown) => void
 
 /** A check of values against a schema. It throws `invalid`, in the words that clients of Glance have always read. */
 export function validator(name: string, schema: JsonSchema): Validate {
-  const ajv = new Ajv({ strict: false, allErrors: false, allowUnionTypes: true, unicodeRegExp: false })
+  const ajv = new Ajv({
+    strict: false,
+    allErrors: false,
+    allowUnionTypes: true,
+    unicodeRegExp: false,
+    validateFormats: false,
+  })
   const { name: _name, links: _links, ...checked } = schema
   const check = ajv.compile({ type: 'object', ...checked })
   return (value) => {
@@ -42,6 +48,8 @@ function describe(error: ErrorObject, root: unknown): string {
       return `${repr(value)} is greater than the maximum of ${params['limit']}`
     case 'minimum':
       return `${repr(value)} is less than the minimum of ${params['limit']}`
+    case 'uniqueItems':
+      return `${repr(value)} has non-unique elements`
     default:
       return `${repr(value)} ${error.message ?? 'is not valid'}`
   }
@@ -87,10 +95,11 @@ function admitText(text: string, fourBytes: string): void {
 export const admitParameter = (text: string): void => admitText(text, "Param values can't contain 4 byte unicode.")
 
 /** Checks the name of an attribute or property, and its value where that is text (or a list of texts). */
-export function admitAttribute(name: string, value: unknown): void {
+export function admitAttribute(name: string, value: unknown, context = ''): void {
   admitText(name, "Property names can't contain 4 byte unicode.")
   for (const text of Array.isArray(value) ? value : [value]) {
-    if (typeof text === 'string') admitText(text, `${titleCase(name)} can't contain 4 byte unicode characters.`)
+    if (typeof text === 'string')
+      admitText(text, `${context}${titleCase(name)} can't contain 4 byte unicode characters.`)
   }
 }
 

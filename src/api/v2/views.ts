@@ -15,7 +15,7 @@ export interface ViewOptions {
 const HIDDEN = new Set(['os_glance_stage_host', 'os_glance_hash_op_host'])
 
 /** `YYYY-MM-DDTHH:MM:SSZ` */
-const isoTime = (date: Date): string => `${date.toISOString().slice(0, 19)}Z`
+export const isoTime = (date: Date): string => `${date.toISOString().slice(0, 19)}Z`
 
 export function imageView(image: Image, options: ViewOptions, isAdmin: boolean): Record<string, unknown> {
   const view: Record<string, unknown> = Object.create(null)

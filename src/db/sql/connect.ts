@@ -1,6 +1,7 @@
 import type { Database } from '../database.ts'
 import { imageRepository } from './images.ts'
 import { memberRepository } from './members.ts'
+import { metadefRepository } from './metadefs.ts'
 import { migrate } from './migrations.ts'
 import { type ConnectOptions, connect } from './session.ts'
 import { workerRepository } from './workers.ts'
@@ -28,6 +29,7 @@ export const openDatabase = async (
       images: imageRepository(connection),
       members: memberRepository(connection),
       workers: workerRepository(connection),
+      metadefs: metadefRepository(connection),
       close: connection.close,
     }
   } catch (error) {
