@@ -232,6 +232,9 @@ async function startGlimpse({ dir, keystone }: Place, name: string, stores: read
   const port = await freePort()
   const file = join(home, 'glance-api.conf')
   await writeFile(file, glanceApiConf(home, port, stores))
+  // Tempest wants to find some resource types.
+  const definitions = join(root, 'etc/metadefs')
+  await output(join(root, 'bin/glance-manage'), ['--config-file', file, 'db', 'load_metadefs', '--path', definitions])
   return await startProduct({
     command: 'glance-api',
     args: ['--config-file', file, '--config-file', join(keystone, 'keystone_authtoken.conf')],
