@@ -135,6 +135,24 @@ describe('an upload that breaks off', () => {
     })
   }
 
+  it('because nothing comes any more is cut after client_socket_timeout', async (t) => {
+    const server = await serve(t, { DEFAULT: { client_socket_timeout: '1' } })
+    const id = await createImage(server)
+    const { socket } = open(server)
+    const closed = once(socket, 'close')
+    socket.write(
+      head('PUT', `/v2/images/${id}/file`, {
+        'X-Auth-Token': ALICE,
+        'Content-Type': 'application/octet-stream',
+        'Content-Length': 10,
+      }),
+    )
+    socket.write('12345')
+    await closed
+    await until(async () => (await show(server, id)).status === 'queued')
+    assert.deepEqual(await storedFiles(server), [])
+  })
+
   it('is answered when its token expires in the middle', async (t) => {
     const server = await serve(t)
     const id = await createImage(server)
