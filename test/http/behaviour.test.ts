@@ -6,7 +6,8 @@ import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
-import { startServer, type TestConfig, type TestServer } from '../support/server.ts'
+import { NOBODY } from '../../src/auth/identity.ts'
+import { selfSpokenTokens, startServer, type TestConfig, type TestServer } from '../support/server.ts'
 
 const ALICE = 'alice:p1:member,reader'
 const BOB = 'bob:p2:member,reader'
@@ -291,6 +292,31 @@ describe('hostile requests', () => {
     socket.write(randomBytes(1_000_000))
     await saw(/HTTP\/1\.1 404 /)
     socket.destroy()
+  })
+})
+
+describe('a caller without credentials', () => {
+  it('may look where that is allowed, and change nothing', async (t) => {
+    const anonymous = { authenticate: async () => ({ ...NOBODY, isAdmin: false, readOnly: true }) }
+    const server = await startServer({ identity: { ...selfSpokenTokens(), ...anonymous } })
+    t.after(() => server.close())
+    assert.equal((await call(server, 'GET', '/v2/schemas/image')).status, 200)
+    for (const [method, path] of [
+      ['POST', ''],
+      ['PATCH', '/x'],
+      ['DELETE', '/x'],
+      ['PUT', '/x/file'],
+      ['PUT', '/x/tags/y'],
+      ['DELETE', '/x/tags/y'],
+      ['POST', '/x/actions/deactivate'],
+      ['POST', '/x/members'],
+      ['PUT', '/x/members/y'],
+      ['DELETE', '/x/members/y'],
+    ] as const) {
+      const refused = await call(server, method, `/v2/images${path}`)
+      assert.equal(refused.status, 403, `${method} ${path}`)
+      assert.match(await refused.text(), /Read-only access/, `${method} ${path}`)
+    }
   })
 })
 

@@ -3,7 +3,7 @@ import { downloadImage, uploadImage } from '../../core/image-data.ts'
 import { ServiceError } from '../../domain/errors.ts'
 import { requestedRange } from '../../io/bytes.ts'
 import type { ApiRequest, Route } from '../http/route.ts'
-import { imageId, mutating } from './images.ts'
+import { imageId } from './images.ts'
 
 type Request = ApiRequest<RequestContext>
 
@@ -35,7 +35,6 @@ export const imageDataRoutes = (core: Core): readonly Route<RequestContext>[] =>
     path: '/images/:image_id/file',
     plane: 'data',
     handle: async (request) => {
-      mutating(request)
       admitContentType(request)
       const size = announcedSize(request)
       const store = request.headers['x-image-meta-store']

@@ -63,7 +63,6 @@ export function imageRoutes(
       method: 'POST',
       path: '/images',
       handle: async (request) => {
-        mutating(request)
         const draft = parseDraft(await expectedBody(request), validateImage)
         const image = await createImage(core, request.context, draft)
         return {
@@ -86,7 +85,6 @@ export function imageRoutes(
       method: 'PATCH',
       path: '/images/:image_id',
       handle: async (request) => {
-        mutating(request)
         const dialect = patchDialect(request.headers['content-type'])
         const patches = parsePatch(await expectedBody(request), dialect, validateImage, {
           locations: view.showLocations,
@@ -99,7 +97,6 @@ export function imageRoutes(
       path: '/images/:image_id',
       rejectsBody: true,
       handle: async (request) => {
-        mutating(request)
         await deleteImage(core, request.context, imageId(request))
         return DONE
       },
@@ -110,7 +107,6 @@ export function imageRoutes(
         path: `/images/:image_id/actions/${action}`,
         rejectsBody: true,
         handle: async (request) => {
-          mutating(request)
           const to = action === 'reactivate' ? 'active' : 'deactivated'
           await setActivation(core, request.context, imageId(request), to)
           return DONE
@@ -122,7 +118,6 @@ export function imageRoutes(
       path: '/images/:image_id/tags/:tag_value',
       rejectsBody: true,
       handle: async (request) => {
-        mutating(request)
         const tag = request.params['tag_value'] ?? ''
         validateImage({ tags: [tag] })
         admitParameter(tag)
@@ -135,17 +130,11 @@ export function imageRoutes(
       path: '/images/:image_id/tags/:tag_value',
       rejectsBody: true,
       handle: async (request) => {
-        mutating(request)
         await removeTag(core, request.context, imageId(request), request.params['tag_value'] ?? '')
         return DONE
       },
     },
   ]
-}
-
-/** Callers without credentials may only look. */
-export function mutating(request: Request): void {
-  if (request.context.identity.readOnly) throw new ServiceError('forbidden', 'Read-only access')
 }
 
 export async function expectedBody(request: Request): Promise<unknown> {

@@ -1,7 +1,7 @@
 import type { Core, RequestContext } from '../../core/core.ts'
 import { deleteFromStore, listLocations } from '../../core/locations.ts'
 import type { Route } from '../http/route.ts'
-import { imageId, mutating } from './images.ts'
+import { imageId } from './images.ts'
 import { locationView } from './views.ts'
 
 export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => [
@@ -19,7 +19,6 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
     path: '/stores/:store_id/:image_id',
     rejectsBody: true,
     handle: async (request) => {
-      mutating(request)
       await deleteFromStore(core, request.context, request.params['store_id'] ?? '', imageId(request))
       return { status: 204 }
     },

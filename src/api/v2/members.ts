@@ -4,7 +4,7 @@ import { ServiceError } from '../../domain/errors.ts'
 import type { ProjectId } from '../../domain/ids.ts'
 import { MEMBER_STATUSES, type MemberStatus } from '../../domain/image.ts'
 import type { ApiRequest, Route } from '../http/route.ts'
-import { expectedBody, imageId, mutating } from './images.ts'
+import { expectedBody, imageId } from './images.ts'
 import { admitAttribute } from './validation.ts'
 import { memberView } from './views.ts'
 
@@ -25,7 +25,6 @@ export const memberRoutes = (core: Core): readonly Route<RequestContext>[] => [
     method: 'POST',
     path: '/images/:image_id/members',
     handle: async (request) => {
-      mutating(request)
       const member = parseMember(await expectedBody(request))
       return { status: 200, json: memberView(await addMember(core, request.context, imageId(request), member)) }
     },
@@ -43,7 +42,6 @@ export const memberRoutes = (core: Core): readonly Route<RequestContext>[] => [
     method: 'PUT',
     path: '/images/:image_id/members/:member_id',
     handle: async (request) => {
-      mutating(request)
       const status = parseStatus(await expectedBody(request))
       const member = await answerMembership(core, request.context, imageId(request), memberId(request), status)
       return { status: 200, json: memberView(member) }
@@ -54,7 +52,6 @@ export const memberRoutes = (core: Core): readonly Route<RequestContext>[] => [
     path: '/images/:image_id/members/:member_id',
     rejectsBody: true,
     handle: async (request) => {
-      mutating(request)
       await removeMember(core, request.context, imageId(request), memberId(request))
       return { status: 204 }
     },

@@ -33,7 +33,7 @@ import {
   TAG_SORT_KEYS,
 } from '../../domain/metadef.ts'
 import type { ApiRequest, ApiResponse, Route } from '../http/route.ts'
-import { expectedBody, mutating } from './images.ts'
+import { expectedBody } from './images.ts'
 import { last, type PageLimits, pageLink, parseLimit, type Query } from './list-query.ts'
 import { METADEF_SCHEMAS, namelessProperty, TAG_LIST } from './metadef-schemas.ts'
 import {
@@ -115,7 +115,6 @@ const resourceTypeRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[]
     path: `${ONE}/resource_types/:name`,
     rejectsBody: true,
     handle: async (request) => {
-      mutating(request)
       await removeAssociation(core, request.context, namespaceOf(request), nameOf(request))
       return DONE
     },
@@ -177,7 +176,6 @@ const namespaceRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] =>
     path: ONE,
     rejectsBody: true,
     handle: async (request) => {
-      mutating(request)
       await deleteNamespace(core, request.context, namespaceOf(request))
       return DONE
     },
@@ -316,7 +314,6 @@ const tagRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
     path: `${ONE}/tags/:name`,
     rejectsBody: true,
     handle: async (request) => {
-      mutating(request)
       const draft = parse.tag({ name: nameOf(request) }, 'create')
       return created(tagView(await metadefTags.add(core, request.context, namespaceOf(request), draft)))
     },
@@ -342,7 +339,6 @@ function removeAll<Item, Attributes>(
     method: 'DELETE',
     path: `${ONE}/${kind}`,
     handle: async (request) => {
-      mutating(request)
       await useCases.removeAll(core, request.context, namespaceOf(request))
       return DONE
     },
@@ -360,7 +356,6 @@ function removeOne<Item, Attributes>(
     path: `${ONE}/${kind}/:name`,
     rejectsBody,
     handle: async (request) => {
-      mutating(request)
       await useCases.remove(core, request.context, namespaceOf(request), nameOf(request))
       return DONE
     },
@@ -370,7 +365,6 @@ function removeOne<Item, Attributes>(
 // --- bodies ----------------------------------------------------------------------------------------------------------
 
 async function changingBody(request: Request): Promise<Json> {
-  mutating(request)
   const body = await expectedBody(request)
   if (Array.isArray(body)) throw invalid('A metadata definition must be a JSON object.')
   return body as Json

@@ -1,4 +1,5 @@
 import type { Core, RequestContext } from '../../core/core.ts'
+import { ServiceError } from '../../domain/errors.ts'
 import type { Route } from '../http/route.ts'
 import { infoRoutes, schemaRoutes } from './discovery.ts'
 import { imageDataRoutes } from './image-data.ts'
@@ -20,7 +21,7 @@ export interface V2Options {
 export function v2Routes(core: Core, options: V2Options): readonly Route<RequestContext>[] {
   const schemas = buildSchemas(options.schema)
   const { importMethods } = options
-  return [
+  const routes: readonly Route<RequestContext>[] = [
     ...schemaRoutes(schemas),
     ...imageRoutes(core, {
       validateImage: validator('image', schemas.image),
@@ -42,4 +43,17 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
       handle: async (request) => ({ status: 302, headers: { location: `${request.baseUrl}/v2/` } }),
     },
   ]
+  return routes.map(guarded)
 }
+
+/** Callers without credentials may only look: what does more than that asks first who they are. */
+const guarded = (route: Route<RequestContext>): Route<RequestContext> =>
+  route.method === 'GET'
+    ? route
+    : {
+        ...route,
+        handle: async (request) => {
+          if (request.context.identity.readOnly) throw new ServiceError('forbidden', 'Read-only access')
+          return route.handle(request)
+        },
+      }
