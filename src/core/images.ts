@@ -143,22 +143,8 @@ export async function updateImage(
       admitTags(core.limits, new Set(patch.tags).size)
       draft.tags = patch.tags
     } else {
-      const allowed = (operation: PropertyOperation) => core.protection.allows(operation, patch.name, ctx.identity)
-      // What one may not read is not there, as far as one can tell.
-      const present = draft.properties.has(patch.name) && allowed('read')
-      if (patch.op === 'unset-property') {
-        if (!present) throw new ServiceError('conflict', `Property ${patch.name} does not exist.`)
-        if (!allowed('delete')) throw reserved(patch.name)
-        draft.properties.delete(patch.name)
-      } else {
-        if (patch.must === 'exist' && !present)
-          throw new ServiceError('conflict', `Property ${patch.name} does not exist.`)
-        if (patch.must === 'be-new' && present)
-          throw new ServiceError('conflict', `Property ${patch.name} already present.`)
-        if (!allowed(present ? 'update' : 'create')) throw reserved(patch.name)
-        grown ||= !image.properties.has(patch.name)
-        draft.properties.set(patch.name, patch.value)
-      }
+      patchProperty(core, ctx, draft.properties, patch)
+      grown ||= patch.op === 'set-property' && !image.properties.has(patch.name)
     }
   }
   if (patches.length === 0) return readable(core, ctx, image)
@@ -184,6 +170,29 @@ export async function updateImage(
   for (const location of image.locations)
     if (!updated.locations.some(({ uri }) => uri === location.uri)) await eraseOrRestore(core, image, location)
   return readable(core, ctx, updated)
+}
+
+function patchProperty(
+  core: Core,
+  ctx: RequestContext,
+  properties: Map<string, string | null>,
+  patch: Extract<ImagePatch, { op: 'set-property' | 'unset-property' }>,
+): void {
+  const { name } = patch
+  const allowed = (operation: PropertyOperation) => core.protection.allows(operation, name, ctx.identity)
+  // What one may not read is not there, as far as one can tell.
+  const present = properties.has(name) && allowed('read')
+  if (!present && (patch.op === 'unset-property' || patch.must === 'exist')) {
+    throw new ServiceError('conflict', `Property ${name} does not exist.`)
+  }
+  if (patch.op === 'unset-property') {
+    if (!allowed('delete')) throw reserved(name)
+    properties.delete(name)
+    return
+  }
+  if (present && patch.must === 'be-new') throw new ServiceError('conflict', `Property ${name} already present.`)
+  if (!allowed(present ? 'update' : 'create')) throw reserved(name)
+  properties.set(name, patch.value)
 }
 
 export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId): Promise<void> {
