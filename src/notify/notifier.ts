@@ -1,5 +1,6 @@
 import type { Identity } from '../auth/identity.ts'
 import type { Image, Member } from '../domain/image.ts'
+import type { Task } from '../domain/task.ts'
 
 export type Notification =
   | {
@@ -16,6 +17,10 @@ export type Notification =
     }
   | { readonly type: 'image.send'; readonly image: Image; readonly bytes: number; readonly to: Identity }
   | { readonly type: 'image.member.create' | 'image.member.update' | 'image.member.delete'; readonly member: Member }
+  | {
+      readonly type: 'task.create' | 'task.run' | 'task.processing' | 'task.success' | 'task.failure'
+      readonly task: Task
+    }
 
 export interface Notifier {
   /** Queues and returns. Delivery failures are logged, never thrown: the operation already happened. */
