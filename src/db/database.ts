@@ -1,4 +1,4 @@
-import type { AttemptId, ImageId, LocationUri, ProjectId, StoreId, WorkerId } from '../domain/ids.ts'
+import type { AttemptId, ImageId, LocationUri, ProjectId, StoreId, TaskId, WorkerId } from '../domain/ids.ts'
 import type { Image, ImageStatus, Location, Member, MemberStatus } from '../domain/image.ts'
 import type {
   Association,
@@ -17,7 +17,8 @@ import type {
   TagAttributes,
   TagQuery,
 } from '../domain/metadef.ts'
-import type { ImageQuery } from '../domain/query.ts'
+import type { ImageQuery, TaskQuery } from '../domain/query.ts'
+import type { Task, TaskStatus } from '../domain/task.ts'
 
 /** Who is looking. Rows outside the scope do not exist as far as the caller can tell. */
 export type Scope =
@@ -134,8 +135,73 @@ export interface WorkerRepository {
   claims(worker: WorkerId): Promise<readonly Claim[]>
   /** Gives a dead worker's claim to `by`, once; false if it was settled or taken meanwhile. */
   takeOver(claim: Claim, by: WorkerId): Promise<boolean>
-  /** Forgets a worker without claims; one that still has some stays. */
+  /** Forgets a worker without claims and jobs; one that still has some stays. */
   remove(worker: WorkerId): Promise<void>
+}
+
+/** A new task is `pending`, has neither result nor message, and is created now. */
+export type NewTask = Pick<Task, 'id' | 'type' | 'owner' | 'input' | 'imageId' | 'requestId' | 'userId'>
+
+/** What to change; what is absent stays. `updatedAt` always becomes now. */
+export type TaskChange = Partial<Pick<Task, 'status' | 'message' | 'result' | 'expiresAt'>>
+
+export interface TaskRepository {
+  insert(task: NewTask): Promise<Task>
+  /** Throws `not-found`, for one of another project too. */
+  get(id: TaskId, scope: Scope): Promise<Task>
+  /** Those that have expired are forgotten first. Throws `not-found` for an unknown marker. */
+  list(query: TaskQuery, scope: Scope): Promise<readonly Task[]>
+  /** Newest first. */
+  ofImage(image: ImageId): Promise<readonly Task[]>
+  /** Compare-and-set: throws `conflict` unless the current status is one of `from`. */
+  update(id: TaskId, change: TaskChange, from: readonly TaskStatus[]): Promise<Task>
+}
+
+/**
+ * Work on an image that outlives its request. Its task holds the image: the property `os_glance_import_task` names it,
+ * as upstream's lock does, and so other work on the image is refused wherever it is asked for.
+ */
+export interface Job {
+  readonly task: TaskId
+  readonly imageId: ImageId
+  readonly worker: WorkerId
+  /** From 1; one more each time that another worker takes it over. */
+  readonly tries: number
+}
+
+/** A step of a job: of the image, of the task, or of both, in one unit. */
+export interface JobChange {
+  readonly image?: ImageChange
+  /** The statuses of the image that `image` is for; any by default. */
+  readonly from?: readonly ImageStatus[]
+  readonly task?: TaskChange
+}
+
+export interface JobRepository {
+  /**
+   * In one unit: inserts the task, gives it the image, and makes `change`. Throws `conflict` if another task holds the
+   * image, unless that one is stale: unknown, or without a job of ours and not updated for 60 minutes (120 while
+   * pending). A stale one fails with `Expired lock preempted`, and its stores leave the image's two lists of stores
+   * (glance/api/v2/images.py, `_enforce_import_lock`).
+   */
+  begin(
+    task: NewTask,
+    worker: WorkerId,
+    change: JobChange,
+  ): Promise<{ readonly job: Job; readonly image: Image; readonly task: Task }>
+  /**
+   * Saves a step. Throws `conflict` when the job is not this worker's any more, its task does not hold the image any
+   * more, or the image's status is not one of `from`; `not-found` when the image was deleted.
+   */
+  advance(job: Job, change: JobChange): Promise<{ readonly image: Image; readonly task: Task }>
+  /**
+   * Ends a job: saves the last step, gives the image back and forgets the job. An image that was deleted meanwhile is
+   * undefined, and no error. Throws `conflict` when the job is not this worker's any more.
+   */
+  finish(job: Job, change: JobChange): Promise<{ readonly image: Image | undefined; readonly task: Task }>
+  list(worker: WorkerId): Promise<readonly Job[]>
+  /** Gives a dead worker's job to `by`, once, with one more try; undefined if it ended or was taken meanwhile. */
+  takeOver(job: Job, by: WorkerId): Promise<Job | undefined>
 }
 
 /** Definitions of one kind, by name within a namespace. An unknown namespace is `not-found`. */

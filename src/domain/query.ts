@@ -1,5 +1,6 @@
-import type { ImageId } from './ids.ts'
+import type { ImageId, TaskId } from './ids.ts'
 import type { MemberStatus, Visibility } from './image.ts'
+import type { TaskStatus } from './task.ts'
 
 export type Comparison = 'gt' | 'gte' | 'eq' | 'neq' | 'lt' | 'lte'
 export const SORT_KEYS = [
@@ -61,5 +62,18 @@ export interface ImageQuery {
   readonly sort: readonly { readonly key: SortKey; readonly descending: boolean }[]
   /** The page begins behind this image. Throws `not-found` if there is none, `forbidden` if it is invisible. */
   readonly marker: ImageId | undefined
+  readonly limit: number
+}
+
+export const TASK_SORT_KEYS = ['id', 'type', 'status', 'created_at', 'updated_at', 'expires_at'] as const
+export type TaskSortKey = (typeof TASK_SORT_KEYS)[number]
+
+export interface TaskQuery {
+  readonly status: TaskStatus | undefined
+  readonly type: string | undefined
+  /** `created_at` and `id` are appended as tie breakers. */
+  readonly sort: { readonly key: TaskSortKey; readonly descending: boolean }
+  /** The page begins behind this task. */
+  readonly marker: TaskId | undefined
   readonly limit: number
 }
