@@ -16,7 +16,11 @@ import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
 import { openDatabase } from './db/sql/connect.ts'
 import { ServiceError } from './domain/errors.ts'
 import type { Log } from './log.ts'
-import { silentNotifier } from './notify/notifier.ts'
+import { announcer } from './notify/announcer.ts'
+import type { NotifyDriver } from './notify/driver.ts'
+import type { Notifier } from './notify/notifier.ts'
+import { queued } from './notify/queue.ts'
+import { parseRoutes, routed } from './notify/routing.ts'
 import { isAdmin, openPolicy, type PolicyEnforcer } from './policy/enforcer.ts'
 import { openPropertyProtection, type PropertyProtection, UNPROTECTED } from './policy/property-protection.ts'
 import type { StoreType } from './store/driver.ts'
@@ -26,6 +30,16 @@ import { openStores, type Stores } from './store/stores.ts'
 const STORE_TYPES: Readonly<Record<string, () => Promise<StoreType>>> = {
   file: async () => (await import('./store/drivers/file.ts')).fileStore as unknown as StoreType,
   http: async () => (await import('./store/drivers/http.ts')).httpStore as unknown as StoreType,
+}
+
+/** Ways of telling others, by the names in `[oslo_messaging_notifications] driver`; loaded when they are used. */
+const NOTIFY_DRIVERS: Readonly<Record<string, (config: Config, log: Log) => Promise<readonly NotifyDriver[]>>> = {
+  noop: async () => [],
+  test: async () => [(await import('./notify/drivers/test.ts')).testDriver()],
+  log: async (_, log) => [(await import('./notify/drivers/log.ts')).logDriver(log)],
+  messaging: (config, log) => openMessaging(config, log, false),
+  messagingv2: (config, log) => openMessaging(config, log, true),
+  webhook: openWebhooks,
 }
 
 export interface App {
@@ -76,7 +90,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     stores,
     policy,
     protection: openProtection(config, policy, log),
-    notifier: silentNotifier,
+    notifier: await openNotifier(config, log),
     worker: thisWorker(),
     attempts: new Set(),
     log,
@@ -258,4 +272,71 @@ function readCustomProperties(config: Config): CustomProperties {
   const extended =
     typeof data['properties'] === 'object' && data['properties'] !== null && !('type' in data['properties'])
   return extended ? (data as unknown as CustomProperties) : { properties: data as CustomProperties['properties'] }
+}
+
+async function openNotifier(config: Config, log: Log): Promise<Notifier> {
+  const names = new Set(config.oslo_messaging_notifications.driver)
+  const opened = await Promise.all([...names].map((name) => openNotifyDriver(config, log, name)))
+  return announcer({
+    drivers: opened.flat(),
+    publisher: config.DEFAULT.default_publisher_id,
+    disabled: config.DEFAULT.disabled_notifications,
+    drainMs: config.glimpse.notification_drain_timeout * 1000,
+  })
+}
+
+async function openNotifyDriver(config: Config, log: Log, name: string): Promise<readonly NotifyDriver[]> {
+  if (name === 'routing') return [await openRouting(config, log)]
+  const open = Object.hasOwn(NOTIFY_DRIVERS, name) ? NOTIFY_DRIVERS[name] : undefined
+  if (open === undefined) log.warn(`[oslo_messaging_notifications] driver: there is no driver "${name}" here`)
+  return (await open?.(config, log)) ?? []
+}
+
+async function openRouting(config: Config, log: Log): Promise<NotifyDriver> {
+  const { routing_config: name } = config.oslo_messaging_notifications
+  if (name === '') log.warn('[oslo_messaging_notifications] driver = routing has no effect without routing_config')
+  const routes = name === '' ? [] : parseRoutes(readFileSync(config.findFile(name) ?? name, 'utf8'))
+  const drivers = new Map<string, NotifyDriver>()
+  for (const driver of new Set(routes.map((route) => route.driver))) {
+    const opened = driver === 'routing' ? [] : await openNotifyDriver(config, log, driver)
+    drivers.set(driver, together(opened))
+  }
+  return routed(routes, drivers)
+}
+
+const together = (drivers: readonly NotifyDriver[]): NotifyDriver => ({
+  accept: (message) => {
+    for (const driver of drivers) driver.accept(message)
+  },
+  close: async (timeoutMs) => {
+    await Promise.all(drivers.map((driver) => driver.close(timeoutMs)))
+  },
+})
+
+const queueLimits = ({ glimpse }: Config) => ({
+  maxMessages: glimpse.notification_queue_length,
+  maxSize: glimpse.notification_queue_size,
+})
+
+async function openMessaging(config: Config, log: Log, envelope: boolean): Promise<readonly NotifyDriver[]> {
+  const { rabbitDriver } = await import('./notify/drivers/rabbit.ts')
+  const { transport_url: transportUrl, control_exchange: exchange } = config.DEFAULT
+  const { oslo_messaging_notifications: notifications, oslo_messaging_rabbit: rabbit } = config
+  return [
+    rabbitDriver({ transportUrl, exchange, notifications, rabbit, limits: queueLimits(config), log }, { envelope }),
+  ]
+}
+
+async function openWebhooks(config: Config, log: Log): Promise<readonly NotifyDriver[]> {
+  const { webhookSender } = await import('./notify/drivers/webhook.ts')
+  const { urls, secret, mode, timeout, retry, retry_interval, retry_interval_max, ca_file } = config.glimpse_webhook
+  const ca = ca_file === undefined ? undefined : readFileSync(ca_file)
+  return urls.map((url) =>
+    queued(webhookSender({ url, secret, mode, timeoutMs: timeout * 1000, ca }), {
+      ...queueLimits(config),
+      retries: retry,
+      pauseMs: (failures) => Math.min(retry_interval * 2 ** (failures - 1), retry_interval_max) * 1000,
+      log,
+    }),
+  )
 }

@@ -8,6 +8,8 @@ export interface LogContext {
   readonly requestId?: string
   readonly userId?: string | undefined
   readonly projectId?: string | undefined
+  /** Name of the logger, instead of the service's own. */
+  readonly logger?: string
 }
 
 export interface Log {
@@ -48,16 +50,16 @@ export const openLog = (options: LogOptions): Log & { flush(): void } => {
   }
   setInterval(() => sink.flush(), FLUSH_MS).unref()
 
-  const text = (level: Level, message: string, { requestId, userId, projectId }: LogContext) => {
+  const text = (level: Level, message: string, { requestId, userId, projectId, logger }: LogContext) => {
     const time = new Date().toISOString().replace('T', ' ').slice(0, 23)
     const who = requestId === undefined ? '-' : `${requestId} ${userId ?? '-'} ${projectId ?? '-'} - - -`
-    return `${time} ${process.pid} ${WORDS[level]} ${options.name} [${who}] ${message}\n`
+    return `${time} ${process.pid} ${WORDS[level]} ${logger ?? options.name} [${who}] ${message}\n`
   }
-  const json = (level: Level, message: string, { requestId, userId, projectId }: LogContext) =>
+  const json = (level: Level, message: string, { requestId, userId, projectId, logger }: LogContext) =>
     `${JSON.stringify({
       asctime: new Date().toISOString().replace('T', ' ').slice(0, 23),
       levelname: WORDS[level],
-      name: options.name,
+      name: logger ?? options.name,
       process: process.pid,
       message,
       context: { request_id: requestId, user_id: userId, project_id: projectId },

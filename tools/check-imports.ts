@@ -26,6 +26,7 @@ const RULES: readonly (readonly [of: string, rule: Rule])[] = [
   ['config/', { may: ['domain/', 'config/'] }],
   ['log.ts', { may: GROUND }],
   ['store/drivers/', { may: [...GROUND, 'store/driver.ts'] }],
+  ['notify/drivers/', { may: [...GROUND, 'notify/'] }],
   ['cache/drivers/', { may: [...GROUND, 'cache/driver.ts'] }],
   ...HOUSES.map((house) => [house, { may: [...GROUND, house], mayType: INTERFACES }] as const),
   ['imports/', { may: [...GROUND, 'imports/'], mayType: INTERFACES }],
@@ -40,9 +41,11 @@ const RULES: readonly (readonly [of: string, rule: Rule])[] = [
 const KEPT: Readonly<Record<string, readonly string[]>> = {
   'store/drivers/': ['app.ts'],
   'cache/drivers/': ['app.ts'],
+  'notify/drivers/': ['app.ts', 'notify/drivers/'],
   'db/sql/': ['app.ts', 'cli/', 'db/sql/'],
   'node:sqlite': ['db/sql/', 'auth/standalone/', 'cache/drivers/'],
   kysely: ['db/sql/'],
+  amqplib: ['notify/drivers/'],
   fastify: ['api/http/server.ts'],
 }
 

@@ -10,6 +10,7 @@ set -euo pipefail
 packages=(
   keystone                                               # identity
   glance-common                                          # upstream's schema and its tools
+  rabbitmq-server python3-oslo.messaging                 # notifications
   qemu-utils                                             # images of every format
 )
 for group in "$@"; do

@@ -22,7 +22,7 @@ describe('the declarations', () => {
     for (const [group, options] of Object.entries(GROUPS)) {
       for (const [name, option] of Object.entries(options) as [string, Option][]) {
         const raw = entries.filter((entry) => entry.group === group && entry.name === name).map(({ value }) => value)
-        const value = raw.length === 0 ? undefined : option.parse(raw)
+        const value = raw.length === 0 && option.kind !== 'multi' ? undefined : option.parse(raw)
         assert.deepEqual(value, option.default, `[${group}] ${name}`)
       }
     }

@@ -1,5 +1,12 @@
 // The groups of options, named as in Glance's own files, so that such a file works here as it is.
 import {
+  glimpse_webhook,
+  messaging,
+  notificationQueue,
+  oslo_messaging_notifications,
+  oslo_messaging_rabbit,
+} from './messaging.ts'
+import {
   bool,
   bytes,
   choice,
@@ -195,7 +202,10 @@ const service = {
     help: 'Directory of the metadata definitions that glance-manage loads.',
   }),
   default_publisher_id: text({ default: 'image.localhost', help: 'Who notifications say they come from.' }),
-  disabled_notifications: list({ default: [], help: 'Notifications, or groups of them, which are not sent.' }),
+  disabled_notifications: list({
+    default: [],
+    help: 'Notifications which are not sent: single ones such as `image.send`, or all whose name begins with a word, such as `metadef_tag`.',
+  }),
 } as const satisfies OptionGroup
 
 /** Where image data goes. */
@@ -589,16 +599,20 @@ const glimpse = {
     help: 'Seconds between two searches for what processes that died have left behind.',
   }),
   json_body_limit: integer({ default: 1_048_576, min: 1, help: 'Largest JSON body of a request, in bytes.' }),
+  ...notificationQueue,
 } as const satisfies OptionGroup
 
 export const GROUPS = {
-  DEFAULT: { ...listening, ...logging, ...limits, ...service, ...data },
+  DEFAULT: { ...listening, ...logging, ...limits, ...service, ...messaging, ...data },
   glimpse,
+  glimpse_webhook,
   database,
   paste_deploy,
   glance_store,
   keystone_authtoken,
   oslo_policy,
+  oslo_messaging_notifications,
+  oslo_messaging_rabbit,
   cors,
   healthcheck,
   oslo_middleware,

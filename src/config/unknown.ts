@@ -10,7 +10,7 @@ const OBSOLETE: Readonly<Record<string, RegExp>> = {
     'enable_image_import|allow_additional_image_properties|location_strategy|enforce_secure_rbac|owner_is_tenant',
     'secure_proxy_ssl_header|ca_file|cert_file|key_file|verbose|use_syslog_rfc_format|log_format|use_eventlog',
     'pipe_handle|scrubber_datadir|db_auto_create|sqlalchemy_debug|trace_sqlalchemy|default_store|lock_path',
-    'notification_(driver|topics|transport_url)|sql_connection|digest_algorithm|watch_log_file|publish_errors|log_color',
+    'notifier_strategy|sql_connection|digest_algorithm|watch_log_file|publish_errors|log_color',
     'instance_(format|uuid_format)|fatal_deprecations|cache_prefetcher_interval',
   ),
   database: oneOf('min_pool_size|sqlite_db|mysql_enable_ndb|use_tpool'),
@@ -22,6 +22,10 @@ const OBSOLETE: Readonly<Record<string, RegExp>> = {
   keystone_authtoken: oneOf(
     'identity_uri|admin_(user|password|tenant_name|token)|auth_(host|port|protocol|admin_prefix)|signing_dir',
     'hash_algorithms|check_revocations_for_cached|revocation_cache_time',
+  ),
+  oslo_messaging_rabbit: oneOf(
+    'rabbit_(hosts?|port|userid|password|virtual_host|max_retries)|fake_rabbit|default_\\w+|socket_timeout|tcp_user_timeout',
+    'pool_\\w+|host_connection_reconnect_delay|connection_factory|(channel|frame)_max|shared|ssl_options|rpc_\\w+|notification_\\w+',
   ),
   oslo_middleware: oneOf('max_request_body_size|secure_proxy_ssl_header'),
   oslo_policy: oneOf('enforce_scope'),
@@ -37,8 +41,7 @@ const ADVICE: Readonly<Record<string, string>> = {
 /** Options that upstream reads in parts which this service lacks, or with other stores than the configured ones. */
 const ELSEWHERE: Readonly<Record<string, RegExp>> = {
   DEFAULT: oneOf(
-    'transport_url|control_exchange|executor_thread_pool_size|config_source|scrub_time|scrub_pool_size',
-    'wakeup_time|daemon|restore|default_swift_reference|swift_store_\\w+',
+    'config_source|scrub_time|scrub_pool_size|wakeup_time|daemon|restore|default_swift_reference|swift_store_\\w+',
   ),
   glance_store: oneOf(
     '(filesystem|https?|rbd|s3|swift|cinder|vmware)_\\w+|rados_connect_timeout|rootwrap_config|default_swift_reference',

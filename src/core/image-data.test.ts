@@ -116,7 +116,21 @@ describe('upload', () => {
     assert.deepEqual(await download(core, active), DATA)
     assert.deepEqual(
       events.map(({ type }) => type),
-      ['image.create', 'image.prepare', 'image.upload', 'image.activate', 'image.send'],
+      ['image.create', 'image.update', 'image.prepare', 'image.upload', 'image.activate', 'image.update', 'image.send'],
+    )
+  })
+
+  it('tells others why there is no data, without what only the log should say', async (t) => {
+    const { core, events } = await setUp(t)
+    const image = await newImage(core)
+    const failing = async function* () {
+      yield DATA
+      throw new Error('hunter2')
+    }
+    await assert.rejects(uploadImage(core, context(), image.id, { body: failing }))
+    assert.deepEqual(
+      events.slice(-2).map((event) => ('failure' in event ? event.failure : event.type)),
+      [`Failed to upload image data for image ${image.id}: internal error`, 'image.update'],
     )
   })
 

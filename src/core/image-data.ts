@@ -28,22 +28,44 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
   const store = core.stores.select(upload.store)
   const image = await loadImage(core, ctx, id)
   enforceImage(core.policy, 'upload_image', ctx.identity, image)
-  admitUpload(core, image, upload.size)
-  const left = await storageLeft(core, image)
-  if (upload.size === undefined ? left <= 0 : upload.size > left) throw storageExceeded(EXCEEDED, upload.size, left)
+  admitUpload(image)
+  const left = await admitBytes(core, image, upload.size)
 
   const attempt = randomUUID() as AttemptId
   const claim: Claim = { attempt, imageId: id, worker: core.worker.id, store: store.id }
   core.attempts.add(attempt)
   try {
-    core.notifier.notify({ type: 'image.prepare', image: await beginClaim(core, claim) })
+    const saving = await beginClaim(core, claim)
+    core.notifier.notify({ type: 'image.update', image: saving })
+    core.notifier.notify({ type: 'image.prepare', image: saving, store: core.stores.multi ? store.id : undefined })
     const active = await fillClaim(core, ctx, store, image, claim, upload, left)
     core.notifier.notify({ type: 'image.upload', image: active })
     core.notifier.notify({ type: 'image.activate', image: active })
+    core.notifier.notify({ type: 'image.update', image: active })
     return active
   } finally {
     core.attempts.delete(attempt)
   }
+}
+
+/** The bytes that the image may have. Throws `too-large` when it is known already that they will be more. */
+async function admitBytes(core: Core, image: Image, size: number | undefined): Promise<number> {
+  try {
+    admitSize(size ?? 0, core.limits.imageSize)
+    const left = await storageLeft(core, image)
+    if (size === undefined ? left <= 0 : size > left) throw storageExceeded(EXCEEDED, size, left)
+    return left
+  } catch (cause) {
+    notifyFailure(core, image.id, cause)
+    throw cause
+  }
+}
+
+/** Others hear no more of an unexpected error than a client does. */
+export function notifyFailure(core: Core, imageId: ImageId, cause: unknown): void {
+  const reason = cause instanceof ServiceError ? cause.message : 'internal error'
+  const failure = `Failed to upload image data for image ${imageId}: ${reason}`
+  core.notifier.notify({ type: 'image.upload', imageId, failure })
 }
 
 async function beginClaim(core: Core, claim: Claim): Promise<Image> {
@@ -134,12 +156,11 @@ function inspection(core: Core, image: Image): (Tap & { virtualSize(): number | 
   }
 }
 
-function admitUpload(core: Core, image: Image, size: number | undefined): void {
+function admitUpload(image: Image): void {
   if (!canBecome(image.status, 'saving')) {
     throw new ServiceError('conflict', `Image status transition from ${image.status} to saving is not allowed`)
   }
   admitFormats(image)
-  admitSize(size ?? 0, core.limits.imageSize)
 }
 
 /** Throws `invalid` unless both formats are known, which data cannot do without. */
@@ -195,12 +216,17 @@ async function undoUpload(
   try {
     // Who lost the claim lost the data too: the name may by now be that of somebody else's upload.
     if (stored !== undefined && !hasKind(cause, 'conflict')) await store.discard(stored)
-    await core.db.images.settle(claim, { status: 'queued', size: null, virtualSize: null })
+    const image = await core.db.images.settle(claim, { status: 'queued', size: null, virtualSize: null })
+    notifyFailure(core, image.id, cause)
+    core.notifier.notify({ type: 'image.update', image })
+    return cause
   } catch (lost) {
-    if (hasKind(lost, 'not-found', 'conflict')) return vanished(claim.imageId, cause)
-    core.log.error(`Image ${claim.imageId} stays in saving until it is swept`, lost)
+    const gone = hasKind(lost, 'not-found', 'conflict')
+    if (!gone) core.log.error(`Image ${claim.imageId} stays in saving until it is swept`, lost)
+    const reason = gone ? vanished(claim.imageId, cause) : cause
+    notifyFailure(core, claim.imageId, reason)
+    return reason
   }
-  return cause
 }
 
 export interface Download {
@@ -286,7 +312,7 @@ async function* notified(
     }
   } finally {
     if (sent > 0 || range.length === 0)
-      core.notifier.notify({ type: 'image.send', image, bytes: sent, to: ctx.identity })
+      core.notifier.notify({ type: 'image.send', image, bytes: sent, expected: range.length, to: ctx.identity })
   }
 }
 

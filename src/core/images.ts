@@ -202,7 +202,7 @@ export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId):
 
   // The row goes first: data that is left behind by a crash is still known to it, and swept later.
   const deleted = await core.db.images.remove(id, whenceTo('deleted'))
-  core.notifier.notify({ type: 'image.delete', image: deleted })
+  core.notifier.notify({ type: 'image.delete', image: { ...deleted, status: 'deleted' } })
   await eraseData(core, deleted.id, deleted.locations)
 }
 
@@ -222,7 +222,7 @@ export async function setActivation(
     throw new ServiceError('forbidden', `Not allowed to ${rule} image in status '${image.status}'`)
   }
   const changed = await core.db.images.update(id, { status: to }, [from])
-  core.notifier.notify({ type: `image.${rule}`, image: changed })
+  core.notifier.notify({ type: 'image.update', image: changed })
 }
 
 export async function addTag(core: Core, ctx: RequestContext, id: ImageId, tag: string): Promise<void> {
@@ -237,7 +237,7 @@ export async function addTag(core: Core, ctx: RequestContext, id: ImageId, tag: 
       { cause },
     )
   }
-  notifyUpdated(core, image)
+  notifyTags(core, image, [...new Set([...image.tags, tag])])
 }
 
 export async function removeTag(core: Core, ctx: RequestContext, id: ImageId, tag: string): Promise<void> {
@@ -248,10 +248,15 @@ export async function removeTag(core: Core, ctx: RequestContext, id: ImageId, ta
     if (!hasKind(cause, 'not-found')) throw cause
     throw new ServiceError('not-found', 'The resource could not be found.', { cause })
   }
-  notifyUpdated(core, image)
+  notifyTags(
+    core,
+    image,
+    image.tags.filter((each) => each !== tag),
+  )
 }
 
-const notifyUpdated = (core: Core, image: Image) => core.notifier.notify({ type: 'image.update', image })
+const notifyTags = (core: Core, image: Image, tags: readonly string[]) =>
+  core.notifier.notify({ type: 'image.update', image: { ...image, tags, updatedAt: new Date() } })
 
 async function loadImageForTags(core: Core, ctx: RequestContext, id: ImageId): Promise<Image> {
   const image = await loadImage(core, ctx, id, `Image ${id} not found.`)

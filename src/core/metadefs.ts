@@ -18,6 +18,7 @@ import type {
   TagAttributes,
   TagQuery,
 } from '../domain/metadef.ts'
+import type { Notification } from '../notify/notifier.ts'
 import { enforceNamespace } from '../policy/enforce.ts'
 import type { RuleName } from '../policy/rules.ts'
 import { namespaceTarget } from '../policy/target.ts'
@@ -85,7 +86,20 @@ export async function createNamespace(
   if (definitions.objects.length > 0) enforce(core, ctx, 'add_metadef_object')
   if (definitions.properties.length > 0) enforce(core, ctx, 'add_metadef_property')
   if (definitions.tags.length > 0) enforce(core, ctx, 'add_metadef_tag')
-  return core.db.metadefs.insert(owned(draft, ctx), definitions)
+  const namespace = await core.db.metadefs.insert(owned(draft, ctx), definitions)
+  notifyCreated(core, namespace, definitions)
+  return namespace
+}
+
+function notifyCreated(core: Core, namespace: Namespace, definitions: DefinitionDrafts): void {
+  const { name, createdAt, updatedAt } = namespace
+  const { notify } = core.notifier
+  const stamped = <Item>(item: Item) => ({ namespace: name, item: { ...item, createdAt, updatedAt } })
+  notify({ type: 'metadef_namespace.create', namespace })
+  for (const each of definitions.associations) notify({ type: 'metadef_resource_type.create', ...stamped(each) })
+  for (const each of definitions.objects) notify({ type: 'metadef_object.create', ...stamped(each) })
+  for (const each of definitions.tags) notify({ type: 'metadef_tag.create', ...stamped(each) })
+  for (const each of definitions.properties) notify({ type: 'metadef_property.create', ...stamped(each) })
 }
 
 /** With all that is in it. */
@@ -112,7 +126,9 @@ export async function replaceNamespace(
 ): Promise<Namespace> {
   const namespace = await load(core, ctx, name)
   enforce(core, ctx, 'modify_metadef_namespace', namespace)
-  return core.db.metadefs.replace(name, owned(draft, ctx))
+  const replaced = await core.db.metadefs.replace(name, owned(draft, ctx))
+  core.notifier.notify({ type: 'metadef_namespace.update', namespace: replaced, oldName: name })
+  return replaced
 }
 
 export async function deleteNamespace(core: Core, ctx: RequestContext, name: string): Promise<void> {
@@ -120,6 +136,7 @@ export async function deleteNamespace(core: Core, ctx: RequestContext, name: str
   enforce(core, ctx, 'delete_metadef_namespace', namespace)
   if (namespace.protected) throw isProtected(`namespace ${name}`)
   await core.db.metadefs.remove(name)
+  core.notifier.notify({ type: 'metadef_namespace.delete', namespace })
 }
 
 // --- what is in a namespace ------------------------------------------------------------------------------------------
@@ -141,10 +158,21 @@ interface Kind<Item, Attributes> {
   readonly rules: Readonly<Record<'list' | 'show' | 'add' | 'replace' | 'remove', RuleName>>
   /** Beyond the rule about the namespace. */
   readonly toRemoveAll?: RuleName
+  /** What others are told of it. */
+  readonly told: {
+    one(change: 'create' | 'update' | 'delete', about: About<Item>): Notification
+    readonly all: 'delete_objects' | 'delete_properties' | 'delete_tags'
+  }
+}
+
+interface About<Item> {
+  readonly namespace: string
+  readonly item: Item
+  readonly oldName?: string
 }
 
 const useCases = <Item, Attributes>(kind: Kind<Item, Attributes>): DefinitionUseCases<Item, Attributes> => {
-  const { noun, of, rules } = kind
+  const { noun, of, rules, told } = kind
   const admitted = async (core: Core, ctx: RequestContext, name: string, rule: RuleName): Promise<Namespace> => {
     const namespace = await load(core, ctx, name)
     enforce(core, ctx, rule, namespace)
@@ -161,17 +189,22 @@ const useCases = <Item, Attributes>(kind: Kind<Item, Attributes>): DefinitionUse
     },
     add: async (core, ctx, namespace, attributes) => {
       await admitted(core, ctx, namespace, rules.add)
-      return of(core.db.metadefs).insert(namespace, attributes)
+      const item = await of(core.db.metadefs).insert(namespace, attributes)
+      core.notifier.notify(told.one('create', { namespace, item }))
+      return item
     },
     replace: async (core, ctx, namespace, name, attributes) => {
       await admitted(core, ctx, namespace, rules.replace)
-      return of(core.db.metadefs).replace(namespace, name, attributes)
+      const item = await of(core.db.metadefs).replace(namespace, name, attributes)
+      core.notifier.notify(told.one('update', { namespace, item, oldName: name }))
+      return item
     },
-    remove: async (core, ctx, name, item) => {
-      const namespace = await admitted(core, ctx, name, rules.remove)
-      await of(core.db.metadefs).get(name, item)
-      if (namespace.protected) throw isProtected(`${noun} ${item}`)
-      await of(core.db.metadefs).remove(name, item)
+    remove: async (core, ctx, namespace, name) => {
+      const found = await admitted(core, ctx, namespace, rules.remove)
+      const item = await of(core.db.metadefs).get(namespace, name)
+      if (found.protected) throw isProtected(`${noun} ${name}`)
+      await of(core.db.metadefs).remove(namespace, name)
+      core.notifier.notify(told.one('delete', { namespace, item }))
     },
     removeAll: async (core, ctx, name) => {
       const namespace = await load(core, ctx, name)
@@ -179,6 +212,7 @@ const useCases = <Item, Attributes>(kind: Kind<Item, Attributes>): DefinitionUse
       if (kind.toRemoveAll !== undefined) enforce(core, ctx, kind.toRemoveAll, namespace)
       if (namespace.protected) throw isProtected(`namespace ${name}`)
       await of(core.db.metadefs).clear(name)
+      core.notifier.notify({ type: `metadef_namespace.${told.all}`, namespace })
     },
   }
 }
@@ -186,6 +220,7 @@ const useCases = <Item, Attributes>(kind: Kind<Item, Attributes>): DefinitionUse
 export const metadefObjects = useCases<MetadefObject, ObjectAttributes>({
   noun: 'object',
   of: (metadefs) => metadefs.objects,
+  told: { one: (change, about) => ({ type: `metadef_object.${change}`, ...about }), all: 'delete_objects' },
   rules: {
     list: 'get_metadef_objects',
     show: 'get_metadef_object',
@@ -198,6 +233,7 @@ export const metadefObjects = useCases<MetadefObject, ObjectAttributes>({
 export const metadefProperties = useCases<MetadefProperty, PropertyAttributes>({
   noun: 'property',
   of: (metadefs) => metadefs.properties,
+  told: { one: (change, about) => ({ type: `metadef_property.${change}`, ...about }), all: 'delete_properties' },
   rules: {
     list: 'get_metadef_properties',
     show: 'get_metadef_property',
@@ -210,6 +246,7 @@ export const metadefProperties = useCases<MetadefProperty, PropertyAttributes>({
 export const metadefTags = useCases<MetadefTag, TagAttributes>({
   noun: 'tag',
   of: (metadefs) => metadefs.tags,
+  told: { one: (change, about) => ({ type: `metadef_tag.${change}`, ...about }), all: 'delete_tags' },
   rules: {
     list: 'get_metadef_tags',
     show: 'get_metadef_tag',
@@ -269,6 +306,11 @@ export async function addTags(
 ): Promise<void> {
   enforce(core, ctx, 'add_metadef_tags', await load(core, ctx, namespace))
   if (tags.length > 0) await core.db.metadefs.tags.insertAll(namespace, tags, mode)
+  const now = new Date()
+  for (const tag of tags) {
+    const item = { ...tag, createdAt: now, updatedAt: now }
+    core.notifier.notify({ type: 'metadef_tag.create', namespace, item })
+  }
 }
 
 // --- resource types --------------------------------------------------------------------------------------------------
@@ -291,7 +333,9 @@ export async function addAssociation(
   association: AssociationAttributes,
 ): Promise<Association> {
   enforce(core, ctx, 'add_metadef_resource_type_association', await load(core, ctx, namespace))
-  return core.db.metadefs.associations.insert(namespace, association)
+  const item = await core.db.metadefs.associations.insert(namespace, association)
+  core.notifier.notify({ type: 'metadef_resource_type.create', namespace, item })
+  return item
 }
 
 export async function removeAssociation(
@@ -303,8 +347,9 @@ export async function removeAssociation(
   const namespace = await load(core, ctx, name)
   enforce(core, ctx, 'remove_metadef_resource_type_association', namespace)
   const associations = await core.db.metadefs.associations.list(name)
-  if (!associations.some((each) => each.name === resourceType))
-    throw new ServiceError('not-found', `Failed to find resource type ${resourceType} to delete`)
+  const item = associations.find((each) => each.name === resourceType)
+  if (item === undefined) throw new ServiceError('not-found', `Failed to find resource type ${resourceType} to delete`)
   if (namespace.protected) throw isProtected(`resource-type-association ${resourceType}`)
   await core.db.metadefs.associations.remove(name, resourceType)
+  core.notifier.notify({ type: 'metadef_resource_type.delete', namespace: name, item })
 }

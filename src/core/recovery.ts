@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { readFileSync, readlinkSync } from 'node:fs'
 import { hostname } from 'node:os'
 import type { Claim, Worker } from '../db/database.ts'
-import { hasKind } from '../domain/errors.ts'
+import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { WorkerId } from '../domain/ids.ts'
 import type { Core } from './core.ts'
-import { eraseData } from './image-data.ts'
+import { eraseData, notifyFailure } from './image-data.ts'
 
 /**
  * Field 22 of /proc/PID/stat: start time in clock ticks since boot; undefined when there is no such process. One that
@@ -69,7 +69,9 @@ async function undoClaim(core: Core, claim: Claim): Promise<void> {
   if (store === undefined) core.log.warn(`Store ${claim.store} of an interrupted upload is not configured here`)
   else await store.sweep(claim.imageId, claim.attempt, AbortSignal.timeout(60_000))
   try {
-    await core.db.images.settle(claim, { status: 'queued', size: null, virtualSize: null })
+    const image = await core.db.images.settle(claim, { status: 'queued', size: null, virtualSize: null })
+    notifyFailure(core, image.id, new ServiceError('internal', 'the upload was interrupted'))
+    core.notifier.notify({ type: 'image.update', image })
     core.log.warn(`Image ${claim.imageId} is queued again: its upload was interrupted`)
   } catch (error) {
     if (!hasKind(error, 'not-found', 'conflict')) throw error

@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { after, before, describe, it, type TestContext } from 'node:test'
+import { promisify } from 'node:util'
+import { freePort } from '../../../test/support/product.ts'
+import { emptyQueue, missing, type RabbitServer, startRabbitmq } from '../../../test/support/servers/rabbitmq.ts'
+import { silentLog } from '../../log.ts'
+import { exampleMessage } from '../conformance.ts'
+import { amqpSender, type TlsFiles } from './amqp.ts'
+
+const run = promisify(execFile)
+
+/** An authority, a certificate of the server `localhost`, and one of the user `guest`. */
+async function makeCertificates(dir: string): Promise<void> {
+  const openssl = (...args: readonly string[]) => run('openssl', args, { cwd: dir })
+  const request = ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+  await openssl(...request, '-x509', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=Test authority', '-days', '2')
+  for (const name of ['localhost', 'guest']) {
+    await writeFile(join(dir, `${name}.ext`), `subjectAltName=DNS:${name}\n`)
+    await openssl(...request, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`)
+    const signing = ['x509', '-req', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2']
+    await openssl(...signing, '-in', `${name}.csr`, '-extfile', `${name}.ext`, '-out', `${name}.pem`)
+  }
+}
+
+describe('AMQP over TLS', { skip: missing(), timeout: 240_000 }, () => {
+  let broker: RabbitServer
+  let port: number
+  let count = 0
+
+  before(async () => {
+    port = await freePort()
+    broker = await startRabbitmq({
+      prepare: makeCertificates,
+      plugins: ['rabbitmq_auth_mechanism_ssl'],
+      config: `
+        listeners.ssl.1 = 127.0.0.1:${port}
+        ssl_options.cacertfile = {dir}/ca.pem
+        ssl_options.certfile = {dir}/localhost.pem
+        ssl_options.keyfile = {dir}/localhost.key
+        ssl_options.verify = verify_peer
+        ssl_options.fail_if_no_peer_cert = false
+        ssl_cert_login_from = common_name
+        auth_mechanisms.1 = PLAIN
+        auth_mechanisms.2 = AMQPLAIN
+        auth_mechanisms.3 = EXTERNAL
+      `,
+    })
+  })
+  after(() => broker.stop())
+
+  const publish = async (
+    t: TestContext,
+    tls: Partial<TlsFiles>,
+    { hostname = 'localhost', login = 'AMQPLAIN' as 'AMQPLAIN' | 'EXTERNAL' } = {},
+  ): Promise<number> => {
+    count += 1
+    const sender = amqpSender({
+      broker: { hosts: [{ hostname, port, username: 'guest', password: 'guest' }], vhost: '/' },
+      exchange: 'glance',
+      topics: [`topic${count}`],
+      envelope: true,
+      durable: false,
+      autoDelete: false,
+      queueArguments: {},
+      login,
+      heartbeat: 10,
+      shuffle: false,
+      compression: undefined,
+      tls: { version: undefined, ca: undefined, cert: undefined, key: undefined, verifyHostname: true, ...tls },
+      log: silentLog,
+    })
+    t.after(() => sender.close())
+    await sender.send(exampleMessage())
+    return (await emptyQueue(broker.url, `topic${count}.info`)).length
+  }
+  const file = (name: string) => join(broker.dir, name)
+
+  it('knows the broker by its certificate', async (t) => {
+    assert.equal(await publish(t, { ca: file('ca.pem') }), 1)
+  })
+
+  it('does not talk to a broker of another name, unless names do not matter', async (t) => {
+    const elsewhere = { hostname: '127.0.0.1' }
+    await assert.rejects(publish(t, { ca: file('ca.pem') }, elsewhere), (error: Error) =>
+      /does not match certificate/.test((error.cause as Error).message),
+    )
+    assert.equal(await publish(t, { ca: file('ca.pem'), verifyHostname: false }, elsewhere), 1)
+  })
+
+  it('does not talk to a broker that another authority vouches for', async (t) => {
+    await assert.rejects(publish(t, { ca: file('guest.pem') }), (error: Error) =>
+      /certificate/.test((error.cause as Error).message),
+    )
+  })
+
+  it('takes any certificate when there is nothing to check it by, as upstream does', async (t) => {
+    assert.equal(await publish(t, {}), 1)
+  })
+
+  it('can be held to one version of TLS', async (t) => {
+    assert.equal(await publish(t, { ca: file('ca.pem'), version: 'TLSv1.2' }), 1)
+  })
+
+  it('logs in by certificate', async (t) => {
+    const tls = { ca: file('ca.pem'), cert: file('guest.pem'), key: file('guest.key') }
+    assert.equal(await publish(t, tls, { login: 'EXTERNAL' }), 1)
+    await assert.rejects(publish(t, { ca: file('ca.pem') }, { login: 'EXTERNAL' }))
+  })
+})
