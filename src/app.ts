@@ -295,7 +295,7 @@ async function openNotifyDriver(config: Config, log: Log, name: string): Promise
 async function openRouting(config: Config, log: Log): Promise<NotifyDriver> {
   const { routing_config: name } = config.oslo_messaging_notifications
   if (name === '') log.warn('[oslo_messaging_notifications] driver = routing has no effect without routing_config')
-  const routes = name === '' ? [] : parseRoutes(readFileSync(config.findFile(name) ?? name, 'utf8'))
+  const routes = name === '' ? [] : parseRoutes(readNamed('routing_config', config.findFile(name) ?? name).toString())
   const drivers = new Map<string, NotifyDriver>()
   for (const driver of new Set(routes.map((route) => route.driver))) {
     const opened = driver === 'routing' ? [] : await openNotifyDriver(config, log, driver)
@@ -330,7 +330,7 @@ async function openMessaging(config: Config, log: Log, envelope: boolean): Promi
 async function openWebhooks(config: Config, log: Log): Promise<readonly NotifyDriver[]> {
   const { webhookSender } = await import('./notify/drivers/webhook.ts')
   const { urls, secret, mode, timeout, retry, retry_interval, retry_interval_max, ca_file } = config.glimpse_webhook
-  const ca = ca_file === undefined ? undefined : readFileSync(ca_file)
+  const ca = ca_file === undefined ? undefined : readNamed('ca_file', ca_file)
   return urls.map((url) =>
     queued(webhookSender({ url, secret, mode, timeoutMs: timeout * 1000, ca }), {
       ...queueLimits(config),
@@ -339,4 +339,13 @@ async function openWebhooks(config: Config, log: Log): Promise<readonly NotifyDr
       log,
     }),
   )
+}
+
+/** Throws `invalid` when the file that an option names cannot be read. */
+function readNamed(option: string, file: string): Buffer {
+  try {
+    return readFileSync(file)
+  } catch (cause) {
+    throw new ServiceError('invalid', `${option}: ${file} cannot be read`, { cause })
+  }
 }

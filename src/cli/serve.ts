@@ -207,7 +207,7 @@ function supervise(config: Config, count: number, ready: () => void): void {
     const killAll = () => {
       for (const child of children) child.process.kill('SIGKILL')
     }
-    setTimeout(killAll, graceMs + CLOSING_MS).unref()
+    setTimeout(killAll, graceMs + config.glimpse.notification_drain_timeout * 1000 + CLOSING_MS).unref()
   }
   process.on('SIGTERM', stop)
   process.on('SIGINT', stop)

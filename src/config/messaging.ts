@@ -96,7 +96,7 @@ export const oslo_messaging_rabbit = {
   }),
   kombu_failover_strategy: choice(['round-robin', 'shuffle'], {
     default: 'round-robin',
-    help: 'In which order the hosts of `transport_url` are tried.',
+    help: 'Accepted for compatibility: the hosts of `transport_url` are tried in turn, beginning with any of them.',
   }),
   rabbit_login_method: choice(['PLAIN', 'AMQPLAIN', 'EXTERNAL', 'RABBIT-CR-DEMO'], {
     default: 'AMQPLAIN',

@@ -74,6 +74,30 @@ describe('the queue before a receiver', () => {
     assert.deepEqual(errors, [`a sender: notification image.member.create ${message.id} is dropped`])
   })
 
+  it('gives a receiver that is away its pauses, also when nothing is tried again', async () => {
+    const pauses: number[] = []
+    const lines: string[] = []
+    let away = true
+    const { sender, tried } = fakeSender(async () => {
+      if (away) throw new Error('away')
+    })
+    const driver = queued(sender, {
+      ...options,
+      retries: 0,
+      pauseMs: (failures) => {
+        pauses.push(failures)
+        if (failures === 3) away = false
+        return 1
+      },
+      log: { ...silentLog, info: (line) => void lines.push(line) },
+    })
+    for (let count = 0; count < 5; count++) driver.accept(exampleMessage())
+    await driver.close(5000)
+    assert.deepEqual(pauses, [1, 2, 3])
+    assert.equal(tried.length, 5)
+    assert.deepEqual(lines, ['a sender: notifications are delivered again'])
+  })
+
   it('counts the size of what waits as well', async () => {
     const { sender, tried } = fakeSender(async () => undefined)
     const message = exampleMessage()

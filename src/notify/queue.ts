@@ -81,29 +81,33 @@ export function queued(sender: Sender, { maxMessages, maxSize, retries, pauseMs,
       const batch = waiting.slice(0, sender.window)
       const results = await Promise.allSettled(batch.map(({ message }) => sender.send(message)))
       if (over) return
-      const left = batch.filter((one, index) => {
+      const failed = new Map<Waiting, unknown>()
+      for (const [index, one] of batch.entries()) {
         const result = results[index]
-        if (result?.status === 'fulfilled') return false
-        one.failures += 1
-        if (!(result?.reason instanceof Refused) && (retries < 0 || one.failures <= retries)) return true
-        const { event, id } = one.message
-        log.error(`${sender.name}: notification ${event} ${id} is dropped`, result?.reason)
-        return false
-      })
+        if (result?.status === 'rejected') failed.set(one, result.reason)
+      }
+      const left = batch.filter((one) => failed.has(one) && mayStillArrive(one, failed.get(one)))
       waiting.splice(0, batch.length, ...left)
       size += sizeOf(left) - sizeOf(batch)
-      if (left.length === 0) {
+      const away = [...failed.values()].find((reason) => !(reason instanceof Refused))
+      if (away === undefined) {
         if (failures > 0) log.info(`${sender.name}: notifications are delivered again`)
         failures = 0
         reportDropped()
       } else {
         failures += 1
-        const cause = results.find((result) => result.status === 'rejected')?.reason
-        log.warn(`${sender.name}: ${waiting.length} notifications wait, attempt ${failures} failed`, cause)
+        log.warn(`${sender.name}: ${waiting.length} notifications wait, attempt ${failures} failed`, away)
         await pause(pauseMs(failures))
       }
     }
     running = undefined
+  }
+
+  const mayStillArrive = (one: Waiting, reason: unknown): boolean => {
+    one.failures += 1
+    if (!(reason instanceof Refused) && (retries < 0 || one.failures <= retries)) return true
+    log.error(`${sender.name}: notification ${one.message.event} ${one.message.id} is dropped`, reason)
+    return false
   }
 
   const pause = (ms: number): Promise<void> =>

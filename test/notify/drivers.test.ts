@@ -71,6 +71,13 @@ describe('[oslo_messaging_notifications]', () => {
     'a broker of another kind': { DEFAULT: { transport_url: 'kafka://u:hunter2@h' } },
     'a URL that is none': { oslo_messaging_notifications: { driver: 'messaging', transport_url: 'u:hunter2@h' } },
     'a wrong option in the URL': { DEFAULT: { transport_url: 'rabbit://u:hunter2@h/?ssl=perhaps' } },
+    'a webhook that is no URL': {
+      oslo_messaging_notifications: { driver: 'webhook' },
+      glimpse_webhook: { urls: 'ftp://u:hunter2@h' },
+    },
+    'a routing_config that is not there': {
+      oslo_messaging_notifications: { driver: 'routing', routing_config: '/nonexistent' },
+    },
     'queues of two kinds': { oslo_messaging_rabbit: { rabbit_quorum_queue: 'true', rabbit_ha_queues: 'true' } },
     'a routing_config that is none': {
       oslo_messaging_notifications: { driver: 'routing', routing_config: import.meta.filename },

@@ -67,7 +67,6 @@ describe('AMQP over TLS', { skip: missing(), timeout: 240_000 }, () => {
       queueArguments: {},
       login,
       heartbeat: 10,
-      shuffle: false,
       compression: undefined,
       tls: { version: undefined, ca: undefined, cert: undefined, key: undefined, verifyHostname: true, ...tls },
       log: silentLog,

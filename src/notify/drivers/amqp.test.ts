@@ -2,9 +2,11 @@ import assert from 'node:assert/strict'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import { inflateSync } from 'node:zlib'
 import { connect } from 'amqplib'
+import { until } from '../../../test/support/product.ts'
 import { emptyQueue, missing, type RabbitServer, startRabbitmq } from '../../../test/support/servers/rabbitmq.ts'
 import { silentLog } from '../../log.ts'
 import { exampleMessage, notifyConformance } from '../conformance.ts'
+import { queued } from '../queue.ts'
 import { type AmqpOptions, amqpSender } from './amqp.ts'
 
 const skip = missing()
@@ -33,7 +35,6 @@ function options(more: Partial<AmqpOptions> = {}): AmqpOptions {
     queueArguments: {},
     login: 'AMQPLAIN',
     heartbeat: 10,
-    shuffle: false,
     compression: undefined,
     tls: undefined,
     log: silentLog,
@@ -188,6 +189,40 @@ describe('AMQP', { skip }, () => {
     await sender.send(exampleMessage())
     return { failure, delivered: (await emptyQueue(broker.url, `${settings.topics[0]}.info`)).length }
   }
+
+  it('notices a broker that stands still, and goes on when that moves again', async (t) => {
+    const settings = options({ heartbeat: 1 })
+    const warnings: string[] = []
+    const driver = queued(amqpSender(settings), {
+      maxMessages: 100,
+      maxSize: 1e6,
+      retries: -1,
+      pauseMs: () => 50,
+      log: { ...silentLog, warn: (line) => void warnings.push(line) },
+    })
+    t.after(() => driver.close(0))
+    const sent: string[] = []
+    const tell = () => {
+      const message = exampleMessage()
+      driver.accept(message)
+      sent.push(message.id)
+    }
+    const arrived = async () =>
+      (await emptyQueue(broker.url, `${settings.topics[0]}.info`).catch(() => [])).map(({ body }) => body['message_id'])
+    tell()
+    const seen: unknown[] = []
+    await until('the first message', async () => seen.push(...(await arrived())) > 0)
+    broker.freeze()
+    tell()
+    tell()
+    await until('a failed attempt', () => warnings.length > 0)
+    broker.thaw()
+    await until('the other messages', async () => {
+      seen.push(...(await arrived()))
+      return new Set(seen).size === sent.length
+    })
+    assert.deepEqual([...new Set(seen)], sent)
+  })
 
   for (const login of ['PLAIN', 'AMQPLAIN'] as const) {
     it(`logs in by ${login}`, async (t) => {

@@ -11,6 +11,7 @@ import type { Sender } from '../queue.ts'
 import type { BrokerHost, TransportUrl } from '../transport-url.ts'
 
 export interface AmqpOptions {
+  /** Hosts are tried in turn, beginning with the first. */
   readonly broker: Pick<TransportUrl, 'hosts' | 'vhost'>
   readonly exchange: string
   readonly topics: readonly string[]
@@ -22,7 +23,6 @@ export interface AmqpOptions {
   readonly login: 'PLAIN' | 'AMQPLAIN' | 'EXTERNAL'
   /** Seconds; 0: no heartbeat. */
   readonly heartbeat: number
-  readonly shuffle: boolean
   readonly compression: string | undefined
   readonly tls: TlsFiles | undefined
   readonly log: Log
@@ -44,6 +44,8 @@ const WINDOW = 100
 /** How long to wait for the end of a connection. */
 const HANG_UP_MS = 1000
 const PRECONDITION_FAILED = 406
+
+const moment = () => delay(HANG_UP_MS, undefined, { ref: false })
 
 /** What kombu calls these compressions, and how it does them; its `gzip` is zlib's format. */
 const COMPRESSIONS: Readonly<Record<string, { readonly type: string; readonly pack: (data: Buffer) => Buffer }>> = {
@@ -73,7 +75,7 @@ export function amqpSender(options: AmqpOptions): Sender {
   const compression = options.compression === undefined ? undefined : COMPRESSIONS[options.compression]
   if (options.compression !== undefined && compression === undefined)
     log.warn(`kombu_compression = ${options.compression} is not known here: messages are not compressed`)
-  const hosts = options.shuffle ? shuffled(options.broker.hosts) : options.broker.hosts
+  const { hosts } = options.broker
   let next = 0
   let session: Promise<Session> | undefined
 
@@ -157,10 +159,7 @@ export function amqpSender(options: AmqpOptions): Sender {
       await Promise.all(options.topics.map((topic) => publish(open, topic, message)))
     },
     close: async () => {
-      await Promise.race([
-        session?.then(({ connection }) => hangUp(connection)).catch(() => undefined),
-        delay(HANG_UP_MS),
-      ])
+      await Promise.race([session?.then(({ connection }) => hangUp(connection)).catch(() => undefined), moment()])
     },
   }
 }
@@ -218,7 +217,7 @@ async function agreed(connection: ChannelModel, declare: (channel: Channel) => P
 
 /** Says goodbye; to a broker that does not answer, only for a moment. */
 async function hangUp(connection: ChannelModel): Promise<void> {
-  await Promise.race([connection.close().catch(() => undefined), delay(HANG_UP_MS)])
+  await Promise.race([connection.close().catch(() => undefined), moment()])
   const { stream } = connection.connection as unknown as { readonly stream: { destroy(): void } }
   stream.destroy()
 }
@@ -229,9 +228,3 @@ function encode(message: Message, topic: string, envelope: boolean): Buffer {
   const body = `${message.json.slice(0, -1)}, "_unique_id": "${unique}"}`
   return Buffer.from(envelope ? JSON.stringify({ 'oslo.version': '2.0', 'oslo.message': body }) : body)
 }
-
-const shuffled = <T>(items: readonly T[]): readonly T[] =>
-  items
-    .map((item) => ({ item, at: Math.random() }))
-    .sort((a, b) => a.at - b.at)
-    .map(({ item }) => item)

@@ -37,7 +37,7 @@ export function rabbitDriver(config: RabbitConfig, { envelope }: { readonly enve
     log.warn("[oslo_messaging_rabbit] ssl without ssl_ca_file: the broker's certificate is not checked")
 
   const sender = amqpSender({
-    broker,
+    broker: { ...broker, hosts: shuffled(broker.hosts) },
     exchange: config.exchange,
     topics: notifications.topics,
     envelope,
@@ -46,7 +46,6 @@ export function rabbitDriver(config: RabbitConfig, { envelope }: { readonly enve
     queueArguments: queueArguments(rabbit),
     login: rabbit.rabbit_login_method,
     heartbeat: rabbit.heartbeat_timeout_threshold,
-    shuffle: rabbit.kombu_failover_strategy === 'shuffle' || broker.hosts.length > 1,
     compression: rabbit.kombu_compression || undefined,
     tls: rabbit.ssl
       ? {
@@ -106,3 +105,10 @@ function queueArguments(rabbit: RabbitOptions): Readonly<Record<string, string |
       : {}),
   }
 }
+
+/** So that many services do not begin with the same host. */
+const shuffled = <T>(items: readonly T[]): readonly T[] =>
+  items
+    .map((item) => ({ item, at: Math.random() }))
+    .sort((a, b) => a.at - b.at)
+    .map(({ item }) => item)

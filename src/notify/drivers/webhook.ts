@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { Agent, request } from 'undici'
+import { ServiceError } from '../../domain/errors.ts'
 import type { Message } from '../driver.ts'
 import { Refused, type Sender } from '../queue.ts'
 
@@ -13,6 +14,13 @@ export interface WebhookOptions {
   readonly ca: Buffer | undefined
 }
 
+/** Throws `invalid`, without repeating what may be secret. */
+function parseUrl(url: string): URL {
+  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
+    throw new ServiceError('invalid', '[glimpse_webhook] urls: expected URLs that begin with http:// or https://')
+  return new URL(url)
+}
+
 /** Answers after which the same request may succeed. */
 const TRANSIENT = new Set([408, 425, 429])
 
@@ -21,7 +29,7 @@ const TRANSIENT = new Set([408, 425, 429])
  * holds the HMAC-SHA256 of `webhook-id`, `webhook-timestamp` and the body. Redirects are not followed.
  */
 export function webhookSender({ url, secret, mode, timeoutMs, ca }: WebhookOptions): Sender {
-  const target = new URL(url)
+  const target = parseUrl(url)
   const authorization =
     target.username === '' && target.password === ''
       ? {}

@@ -19,6 +19,9 @@ export interface RabbitServer {
   /** Kills the broker; what it keeps on disk is there after `start()`. */
   halt(): Promise<void>
   start(): Promise<void>
+  /** Stops the broker in its tracks: connections stay, and nothing moves. */
+  freeze(): void
+  thaw(): void
   /** Ends everything and deletes it. */
   stop(): Promise<void>
 }
@@ -110,7 +113,10 @@ export async function startRabbitmq({ config = '', plugins = [], prepare }: Rabb
     await stop()
     throw error
   }
-  return { dir, url, port, start, halt, stop }
+  const signal = (name: NodeJS.Signals) => () => {
+    if (broker?.pid !== undefined) process.kill(-broker.pid, name)
+  }
+  return { dir, url, port, start, halt, freeze: signal('SIGSTOP'), thaw: signal('SIGCONT'), stop }
 }
 
 function killGroup(child: ChildProcess): void {
