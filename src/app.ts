@@ -296,22 +296,11 @@ async function openRouting(config: Config, log: Log): Promise<NotifyDriver> {
   const { routing_config: name } = config.oslo_messaging_notifications
   if (name === '') log.warn('[oslo_messaging_notifications] driver = routing has no effect without routing_config')
   const routes = name === '' ? [] : parseRoutes(readNamed('routing_config', config.findFile(name) ?? name).toString())
-  const drivers = new Map<string, NotifyDriver>()
-  for (const driver of new Set(routes.map((route) => route.driver))) {
-    const opened = driver === 'routing' ? [] : await openNotifyDriver(config, log, driver)
-    drivers.set(driver, together(opened))
-  }
+  const drivers = new Map<string, readonly NotifyDriver[]>()
+  for (const driver of new Set(routes.map((route) => route.driver)))
+    drivers.set(driver, driver === 'routing' ? [] : await openNotifyDriver(config, log, driver))
   return routed(routes, drivers)
 }
-
-const together = (drivers: readonly NotifyDriver[]): NotifyDriver => ({
-  accept: (message) => {
-    for (const driver of drivers) driver.accept(message)
-  },
-  close: async (timeoutMs) => {
-    await Promise.all(drivers.map((driver) => driver.close(timeoutMs)))
-  },
-})
 
 const queueLimits = ({ glimpse }: Config) => ({
   maxMessages: glimpse.notification_queue_length,

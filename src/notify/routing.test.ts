@@ -25,7 +25,7 @@ describe('routing', () => {
       accept: () => void names.push(name),
       close: async () => undefined,
     })
-    const drivers = new Map(['messagingv2', 'log', 'webhook'].map((name) => [name, driver(name)]))
+    const drivers = new Map(['messagingv2', 'log', 'webhook'].map((name) => [name, [driver(name)]]))
     routed(routes, drivers).accept({ event, priority } as Message)
     return names
   }

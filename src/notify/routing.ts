@@ -30,14 +30,14 @@ export function parseRoutes(yaml: string): readonly Route[] {
 }
 
 /** One driver out of those that the routes name; a message goes to each of them once at most. */
-export function routed(routes: readonly Route[], drivers: ReadonlyMap<string, NotifyDriver>): NotifyDriver {
+export function routed(routes: readonly Route[], drivers: ReadonlyMap<string, readonly NotifyDriver[]>): NotifyDriver {
   return {
     accept: (message) => {
       const names = new Set(routes.filter(({ accepts }) => accepts(message)).map(({ driver }) => driver))
-      for (const name of names) drivers.get(name)?.accept(message)
+      for (const name of names) for (const driver of drivers.get(name) ?? []) driver.accept(message)
     },
     close: async (timeoutMs) => {
-      await Promise.all([...drivers.values()].map((driver) => driver.close(timeoutMs)))
+      await Promise.all([...drivers.values()].flat().map((driver) => driver.close(timeoutMs)))
     },
   }
 }
