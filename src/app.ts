@@ -15,6 +15,7 @@ import type { Core } from './core/core.ts'
 import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
 import { openDatabase } from './db/sql/connect.ts'
 import { ServiceError } from './domain/errors.ts'
+import { type KeyManager, noKeys } from './keys/key-manager.ts'
 import type { Log } from './log.ts'
 import { announcer } from './notify/announcer.ts'
 import type { NotifyDriver } from './notify/driver.ts'
@@ -91,6 +92,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     policy,
     protection: openProtection(config, policy, log),
     notifier: await openNotifier(config, log),
+    keys: await openKeys(config, log),
     worker: thisWorker(),
     attempts: new Set(),
     log,
@@ -120,11 +122,39 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       await recovery.stop()
       await core.notifier.close()
       await identity.close()
+      await core.keys.close()
       policy.close()
       await stores.close()
       await db.close()
     },
   }
+}
+
+/** Barbican, whose place a folder may take where certificates are concerned. */
+async function openKeys(config: Config, log: Log): Promise<KeyManager> {
+  const keys = await openKeyManager(config, log)
+  if (!config.glimpse.certificate_dir) return keys
+  const { certificateFolder } = await import('./keys/folder.ts')
+  return { ...keys, ...certificateFolder(config.glimpse.certificate_dir) }
+}
+
+async function openKeyManager({ key_manager, barbican, keystone_authtoken }: Config, log: Log): Promise<KeyManager> {
+  if (!/barbican/i.test(key_manager.backend)) {
+    log.warn(`[key_manager] backend = ${key_manager.backend} is not known: there are no certificates and keys`)
+    return noKeys
+  }
+  const { openBarbican } = await import('./keys/barbican.ts')
+  const { keystoneUrl } = await import('./auth/keystone-session.ts')
+  const keystone = barbican.auth_endpoint || keystone_authtoken.auth_url
+  return openBarbican({
+    endpoint: barbican.barbican_endpoint,
+    version: barbican.barbican_api_version,
+    keystoneUrl: keystone ? keystoneUrl(keystone, 'barbican') : undefined,
+    interface: barbican.barbican_endpoint_type,
+    region: barbican.barbican_region_name,
+    cafile: barbican.verify_ssl_path,
+    insecure: !barbican.verify_ssl,
+  })
 }
 
 function openProtection(config: Config, policy: PolicyEnforcer, log: Log): PropertyProtection {

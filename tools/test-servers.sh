@@ -12,6 +12,8 @@ packages=(
   glance-common                                          # upstream's schema and its tools
   rabbitmq-server python3-oslo.messaging                 # notifications
   qemu-utils                                             # images of every format
+  barbican-api python3-barbican openssl                  # certificates and keys
+  memcached                                              # what is known about tokens
 )
 for group in "$@"; do
   case $group in
@@ -54,9 +56,9 @@ apt_get() {
 echo "test-servers: installing ${missing[*]}"
 command -v debconf-set-selections >/dev/null || apt_get install -y debconf
 # The packages' own database and endpoint set-up would want a running server.
-for question in keystone/{configure_db,dbconfig-install,create-admin-tenant,register-endpoint} \
+for question in {keystone,barbican}/{configure_db,dbconfig-install,create-admin-tenant,register-endpoint} \
   glance/{configure_db,dbconfig-install,register-endpoint,configure_api-endpoint}; do
-  for package in keystone glance-common glance-api; do echo "$package $question boolean false"; done
+  for package in keystone glance-common glance-api barbican-common barbican-api; do echo "$package $question boolean false"; done
 done | debconf-set-selections
 apt_get install -y --no-install-recommends "${missing[@]}" || {
   apt_get update

@@ -586,6 +586,35 @@ const image_import_opts = {
   max_parallel_stores: integer({ default: 1, min: 1, help: 'Stores that one import writes to at the same time.' }),
 } as const satisfies OptionGroup
 
+const key_manager = {
+  backend: text({
+    default: 'barbican',
+    deprecated: ['api_class'],
+    help: 'What keeps certificates and keys. Only Barbican is known: with another, the service warns and asks nobody.',
+  }),
+} as const satisfies OptionGroup
+
+const barbican = {
+  barbican_endpoint: text({ help: 'URL of Barbican. When not set, what the catalog says.' }),
+  barbican_api_version: text({ help: 'Version of the API to use. When not set, `v1`.' }),
+  auth_endpoint: text({
+    deprecated: ['key_manager.auth_url'],
+    help: 'URL of Keystone, which has the catalog. When not set, `auth_url` of `[keystone_authtoken]`.',
+  }),
+  barbican_endpoint_type: choice(['public', 'internal', 'admin'], {
+    default: 'public',
+    help: 'Which kind of endpoint of Barbican to use.',
+  }),
+  barbican_region_name: text({ help: 'Region in which to look for Barbican.' }),
+  verify_ssl: bool({ default: true, help: "Check the certificate of Barbican's server." }),
+  verify_ssl_path: text({
+    help: 'File of the certificates by which this server is known. When not set, those of the system.',
+  }),
+  retry_delay: integer({ default: 1, help: 'Accepted for compatibility: nothing is polled for.' }),
+  number_of_retries: integer({ default: 60, help: 'Accepted for compatibility: nothing is polled for.' }),
+  send_service_user_token: bool({ default: false, help: 'Accepted for compatibility.' }),
+} as const satisfies OptionGroup
+
 /** What upstream has no option for. */
 const glimpse = {
   lease_ttl: integer({
@@ -597,6 +626,9 @@ const glimpse = {
     default: 30,
     min: 1,
     help: 'Seconds between two searches for what processes that died have left behind.',
+  }),
+  certificate_dir: text({
+    help: 'Directory of the certificates that images are signed with, as `UUID.crt`, `.pem` or `.der`. When not set, the key manager has them.',
   }),
   json_body_limit: integer({ default: 1_048_576, min: 1, help: 'Largest JSON body of a request, in bytes.' }),
   ...notificationQueue,
@@ -621,4 +653,6 @@ export const GROUPS = {
   wsgi,
   import_filtering_opts,
   image_import_opts,
+  key_manager,
+  barbican,
 } as const satisfies Readonly<Record<string, OptionGroup>>

@@ -1,6 +1,7 @@
 import type { Identity } from '../auth/identity.ts'
 import type { Database, Scope, Worker } from '../db/database.ts'
 import type { AttemptId } from '../domain/ids.ts'
+import type { KeyManager } from '../keys/key-manager.ts'
 import type { Log } from '../log.ts'
 import type { Notifier } from '../notify/notifier.ts'
 import type { PolicyEnforcer } from '../policy/enforcer.ts'
@@ -40,6 +41,7 @@ export interface Core {
   readonly policy: PolicyEnforcer
   readonly protection: PropertyProtection
   readonly notifier: Notifier
+  readonly keys: KeyManager
   readonly worker: Worker
   /** Uploads that this process is busy with; a claim of ours that is not among them was left behind. */
   readonly attempts: Set<AttemptId>

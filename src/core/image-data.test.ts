@@ -8,6 +8,7 @@ import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { ImageId, ProjectId, UserId } from '../domain/ids.ts'
 import type { Image } from '../domain/image.ts'
 import type { ByteSource } from '../io/bytes.ts'
+import { noKeys } from '../keys/key-manager.ts'
 import { silentLog } from '../log.ts'
 import type { Notification } from '../notify/notifier.ts'
 import { openPolicy } from '../policy/enforcer.ts'
@@ -74,6 +75,7 @@ async function setUp(t: TestContext, wrap: (core: Core) => Core = (core) => core
     }),
     protection: UNPROTECTED,
     notifier: { notify: (event) => void events.push(event), close: async () => undefined },
+    keys: noKeys,
     worker: thisWorker(),
     attempts: new Set(),
     log: silentLog,

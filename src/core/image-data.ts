@@ -4,6 +4,7 @@ import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { AttemptId, ImageId } from '../domain/ids.ts'
 import { canBecome, type Image, type Location } from '../domain/image.ts'
 import { type ByteRange, type ByteSource, releasing } from '../io/bytes.ts'
+import type { Signature } from '../io/digest.ts'
 import { inspector, judge } from '../io/inspect.ts'
 import type { Tap } from '../io/pump.ts'
 import { enforceImage } from '../policy/enforce.ts'
@@ -11,6 +12,7 @@ import type { Store, Stored } from '../store/store.ts'
 import type { Core, RequestContext } from './core.ts'
 import { loadImage } from './load.ts'
 import { storageExceeded, storageLeft, withinStorage } from './quota.ts'
+import { imageSignature } from './signature.ts'
 
 const EXCEEDED = 'Image exceeds the storage quota'
 
@@ -29,7 +31,7 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
   const image = await loadImage(core, ctx, id)
   enforceImage(core.policy, 'upload_image', ctx.identity, image)
   admitUpload(image)
-  const left = await admitBytes(core, image, upload.size)
+  const terms = await admitBytes(core, ctx, image, upload.size)
 
   const attempt = randomUUID() as AttemptId
   const claim: Claim = { attempt, imageId: id, worker: core.worker.id, store: store.id }
@@ -38,7 +40,7 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
     const saving = await beginClaim(core, claim)
     core.notifier.notify({ type: 'image.update', image: saving })
     core.notifier.notify({ type: 'image.prepare', image: saving, store: core.stores.multi ? store.id : undefined })
-    const active = await fillClaim(core, ctx, store, image, claim, upload, left)
+    const active = await fillClaim(core, ctx, store, image, claim, upload, terms)
     core.notifier.notify({ type: 'image.upload', image: active })
     core.notifier.notify({ type: 'image.activate', image: active })
     core.notifier.notify({ type: 'image.update', image: active })
@@ -48,13 +50,20 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
   }
 }
 
-/** The bytes that the image may have. Throws `too-large` when it is known already that they will be more. */
-async function admitBytes(core: Core, image: Image, size: number | undefined): Promise<number> {
+/** What an upload is admitted on. */
+interface Terms {
+  /** Bytes that the owner may still store. */
+  readonly left: number
+  readonly signature: Signature | undefined
+}
+
+/** Throws, and tells others of, what can be refused before the first byte. */
+async function admitBytes(core: Core, ctx: RequestContext, image: Image, size: number | undefined): Promise<Terms> {
   try {
     admitSize(size ?? 0, core.limits.imageSize)
     const left = await storageLeft(core, image)
     if (size === undefined ? left <= 0 : size > left) throw storageExceeded(EXCEEDED, size, left)
-    return left
+    return { left, signature: await imageSignature(core, ctx, image) }
   } catch (cause) {
     notifyFailure(core, image.id, cause)
     throw cause
@@ -86,7 +95,7 @@ async function fillClaim(
   image: Image,
   claim: Claim,
   upload: Upload,
-  left: number,
+  { left, signature }: Terms,
 ): Promise<Image> {
   const inspected = inspection(core, image)
   let stored: Stored | undefined
@@ -97,6 +106,7 @@ async function fillClaim(
       signal: ctx.signal,
       hashAlgorithm: core.dataRules.hashAlgorithm,
       taps: [sizeCap(core.limits.imageSize, left), ...(inspected ? [inspected] : [])],
+      signature,
     })
     // Not bound to the client's connection: once the bytes are stored, a vanished client must not orphan them.
     return await publish(core, image, claim, activated(stored, inspected?.virtualSize() ?? null))

@@ -195,6 +195,8 @@ function patchProperty(
   properties.set(name, patch.value)
 }
 
+const KEY_REMOVAL_MS = 60_000
+
 export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId): Promise<void> {
   const image = await loadImage(core, ctx, id, `Failed to find image ${id} to delete`)
   enforceImage(core.policy, 'delete_image', ctx.identity, image)
@@ -204,6 +206,19 @@ export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId):
   const deleted = await core.db.images.remove(id, whenceTo('deleted'))
   core.notifier.notify({ type: 'image.delete', image: { ...deleted, status: 'deleted' } })
   await eraseData(core, deleted.id, deleted.locations)
+  await removeEncryptionKey(core, ctx, deleted)
+}
+
+/** The key of a volume that the image was made from, where the image says that nobody else needs it; failures are logged. */
+async function removeEncryptionKey(core: Core, ctx: RequestContext, { id, properties }: Image): Promise<void> {
+  const key = properties.get('cinder_encryption_key_id')
+  if (!key || properties.get('cinder_encryption_key_deletion_policy') !== 'on_image_deletion') return
+  try {
+    // The image is gone: a client that hangs up does not change what happens to its key.
+    await core.keys.removeKey(key, ctx.identity, AbortSignal.timeout(KEY_REMOVAL_MS))
+  } catch (error) {
+    core.log.warn(`Encryption key ${key} of the deleted image ${id} stays`, error)
+  }
 }
 
 /** Forbids (`deactivated`) or allows again (`active`) to download the data; repeating it is no error. */

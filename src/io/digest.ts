@@ -5,18 +5,38 @@ import { ServiceError } from '../domain/errors.ts'
 
 export type Order =
   | { readonly do: 'begin'; readonly job: number; readonly algorithm: string }
+  | { readonly do: 'begin'; readonly job: number; readonly signature: Signature }
   | { readonly do: 'update'; readonly job: number; readonly offset: number; readonly length: number }
   | { readonly do: 'end'; readonly job: number }
+/** A signature over all bytes of a stream. */
+export interface Signature {
+  /** Hash function, as node:crypto names it. */
+  readonly hash: string
+  /** Public key: SubjectPublicKeyInfo in DER. */
+  readonly key: Uint8Array
+  readonly bytes: Uint8Array
+  /** For RSA: one of `crypto.constants`, and bytes. */
+  readonly padding?: number
+  readonly saltLength?: number
+  /** What a client hears when the bytes are others. */
+  readonly refusal: string
+}
+/** In the place of a digest: the signature fits. */
+export const VERIFIED = 'verified'
+
 /** The answer to each `update`, in order, and to `end`. */
 export interface Reply {
   readonly job: number
   readonly digest?: string
 }
 
-/** Threads that hash the bytes of shared memory. */
+/** Threads that hash the bytes of shared memory, and verify signatures over them. */
 export interface Digesters {
-  /** Begins to hash one stream, each algorithm in a thread of its own as far as there are some. Throws `invalid` for an unknown one. */
-  begin(algorithms: readonly string[]): Digesting
+  /**
+   * Begins to hash one stream, each algorithm in a thread of its own as far as there are some, and to verify its
+   * signatures, whose place in the digests `VERIFIED` takes. Throws `invalid` for an unknown algorithm.
+   */
+  begin(work: readonly (string | Signature)[]): Digesting
   /** Ends the threads; what is under way is rejected with `unavailable`. */
   close(): Promise<void>
 }
@@ -110,12 +130,13 @@ export function openDigesters(memory: SharedArrayBuffer, threadCount: number): D
     return threads.map((_, index) => index).reduce((best, index) => (load(index) < load(best) ? index : best))
   }
 
-  const beginJob = (algorithm: string, thread: Thread): Digest => {
+  const beginJob = (work: string | Signature, thread: Thread): Digest => {
     const id = ++lastJob
     const job: Job = { dones: [] }
     thread.jobs.set(id, job)
     thread.worker.ref()
-    thread.send({ do: 'begin', job: id, algorithm: opensslName(algorithm) })
+    const what = typeof work === 'string' ? { algorithm: opensslName(work) } : { signature: work }
+    thread.send({ do: 'begin', job: id, ...what })
     const alive = () => thread.jobs.has(id)
     const forget = () => {
       thread.jobs.delete(id)
@@ -143,14 +164,14 @@ export function openDigesters(memory: SharedArrayBuffer, threadCount: number): D
   }
 
   return {
-    begin: (algorithms) => {
+    begin: (work) => {
       if (closed) throw died(undefined)
-      for (const algorithm of algorithms) checkAlgorithm(algorithm)
+      for (const one of work) checkAlgorithm(typeof one === 'string' ? one : one.hash)
       const taken = new Set<number>()
-      const jobs = algorithms.map((algorithm) => {
+      const jobs = work.map((one) => {
         const index = pickThread(taken)
         taken.add(index)
-        return beginJob(algorithm, threads[index] ?? startThread(index))
+        return beginJob(one, threads[index] ?? startThread(index))
       })
       return {
         update: (offset, length, done) => {

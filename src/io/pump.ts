@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { Readable } from 'node:stream'
 import { ServiceError } from '../domain/errors.ts'
 import { type ByteSource, fromReadable } from './bytes.ts'
-import { type Digesting, openDigesters } from './digest.ts'
+import { type Digesting, openDigesters, type Signature, VERIFIED } from './digest.ts'
 
 /** Sees every byte of a stream in order, on the main thread, and may throw to refuse the stream. */
 export interface Tap {
@@ -15,6 +15,8 @@ export interface CopyOptions {
   readonly taps?: readonly Tap[]
   /** Hash functions as node:crypto names them. */
   readonly digests: readonly string[]
+  /** Verified in a hashing thread; the copy rejects with `invalid`, which the sink sees, when it does not fit. */
+  readonly signature?: Signature | undefined
   readonly signal: AbortSignal
 }
 export interface Copied<Result> {
@@ -59,7 +61,11 @@ export function openPump({
   const slots = openSlots(memory)
   const digesters = openDigesters(memory, threads)
   return {
-    copy: (source, sink, options) => copy(slots, digesters.begin(options.digests), source, sink, options),
+    copy: (source, sink, options) => {
+      const { digests, signature } = options
+      const work = signature === undefined ? digests : [...digests, signature]
+      return copy(slots, digesters.begin(work), source, sink, options)
+    },
     close: digesters.close,
   }
 }
@@ -105,7 +111,7 @@ async function copy<Result>(
   digesting: Digesting,
   source: ByteSource,
   sink: (body: ByteSource) => Promise<Result>,
-  { taps = [], signal }: CopyOptions,
+  { taps = [], signature, signal }: CopyOptions,
 ): Promise<Copied<Result>> {
   // A Node stream's own iterator would destroy it when left early, and with it the connection that is to carry the answer.
   const input = (source instanceof Readable ? fromReadable(source) : source)[Symbol.asyncIterator]()
@@ -205,7 +211,9 @@ async function copy<Result>(
     dispatch()
     for (const tap of taps) tap.end?.()
     // Waited for before the sink learns of the end: if a thread died, the write fails like any other.
-    digests = await digesting.end()
+    const done = await digesting.end()
+    if (signature !== undefined && done.at(-1) !== VERIFIED) throw new ServiceError('invalid', signature.refusal)
+    digests = signature === undefined ? done : done.slice(0, -1)
     wakeSink?.()
   }
 

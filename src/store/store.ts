@@ -2,7 +2,7 @@ import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { AttemptId, ImageId, LocationUri, StoreId } from '../domain/ids.ts'
 import type { Location } from '../domain/image.ts'
 import { type ByteRange, type ByteSource, exactLength, slice, wrongLength } from '../io/bytes.ts'
-import { checkAlgorithm } from '../io/digest.ts'
+import { checkAlgorithm, type Signature } from '../io/digest.ts'
 import type { Pump, Tap } from '../io/pump.ts'
 import type { StoreDriver } from './driver.ts'
 
@@ -15,6 +15,8 @@ export interface PutOptions {
   readonly hashAlgorithm: string
   /** See every byte and may throw to refuse the data. */
   readonly taps?: readonly Tap[]
+  /** That the data must have; `invalid` without it. */
+  readonly signature?: Signature | undefined
 }
 /** Image data that is in a store. */
 export interface Stored {
@@ -92,7 +94,7 @@ export function openStore(
     })
 
   const write = async (image: ImageId, body: ByteSource, options: PutOptions): Promise<Stored> => {
-    const { size, attempt, signal, hashAlgorithm, taps = [] } = options
+    const { size, attempt, signal, hashAlgorithm, taps = [], signature } = options
     if (!driver.features.write) {
       throw new ServiceError('gone', 'Error in store configuration. Adding images to store is disabled.')
     }
@@ -104,6 +106,7 @@ export function openStore(
     const copied = await pump.copy(body, (bytes) => driver.write(image, bytes, { ...declared, attempt, signal }), {
       digests: ['md5', hashAlgorithm],
       taps: [...(size === undefined ? [] : [lengthTap(size)]), ...taps],
+      signature,
       signal,
     })
     const { uri, size: written, metadata } = copied.result
