@@ -9,8 +9,10 @@ import { v2Routes } from './api/v2/routes.ts'
 import { COMMON_PROPERTIES, type CustomProperties } from './api/v2/schemas.ts'
 import { anonymous, noAuth } from './auth/headers.ts'
 import type { IdentityProvider } from './auth/identity.ts'
+import type { ProjectLimits } from './auth/limits.ts'
 import type { Standalone } from './auth/standalone.ts'
 import type { Config } from './config/config.ts'
+import { keystonePlugin } from './config/groups.ts'
 import type { Core } from './core/core.ts'
 import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
 import { openDatabase } from './db/sql/connect.ts'
@@ -77,10 +79,11 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       members: options.image_member_quota,
       locations: options.image_location_quota,
       imageSize: options.image_size_cap,
-      storage: options.use_keystone_limits || options.user_storage_quota === 0 ? -1 : options.user_storage_quota,
+      storage: options.user_storage_quota === 0 ? -1 : options.user_storage_quota,
       pageDefault: options.limit_param_default,
       pageMax: options.api_limit_max,
     },
+    projectLimits: await openLimits(config, log),
     dataRules: {
       hashAlgorithm: options.hashing_algorithm,
       requireFormatMatch: config.image_format.require_image_format_match,
@@ -122,6 +125,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       await recovery.stop()
       await core.notifier.close()
       await identity.close()
+      await core.projectLimits?.close()
       await core.keys.close()
       policy.close()
       await stores.close()
@@ -224,8 +228,22 @@ async function openIdentity(config: Config, log: Log, given: IdentityProvider | 
 async function openProvider(config: Config, log: Log, keystone: boolean): Promise<IdentityProvider> {
   if (!keystone) return noAuth()
   const { keystoneIdentity } = await import('./auth/keystone.ts')
-  return keystoneIdentity(config.keystone_authtoken, { warn: (message: string) => log.warn(message) })
+  return keystoneIdentity(withLogin(config, config.keystone_authtoken), {
+    warn: (message: string) => log.warn(message),
+  })
 }
+
+async function openLimits(config: Config, log: Log): Promise<ProjectLimits | undefined> {
+  if (!config.DEFAULT.use_keystone_limits) return undefined
+  const { keystoneLimits } = await import('./auth/keystone-limits.ts')
+  return keystoneLimits(withLogin(config, config.oslo_limit), { warn: (message: string) => log.warn(message) })
+}
+
+/** The options with those of the group that `auth_section` names in their place. */
+const withLogin = <Options extends { readonly auth_section: string | undefined }>(
+  config: Config,
+  options: Options,
+): Options => (options.auth_section ? { ...options, ...config.group(options.auth_section, keystonePlugin) } : options)
 
 async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
   const load = async (type: string): Promise<StoreType> => {

@@ -10,6 +10,7 @@ const HOUSES = ['store/', 'db/', 'auth/', 'policy/', 'notify/', 'cache/', 'keys/
 /** What a house shows to the others. */
 const INTERFACES = [
   ...['store/driver.ts', 'store/store.ts', 'store/stores.ts', 'db/database.ts', 'auth/identity.ts'],
+  'auth/limits.ts',
   ...['policy/rules.ts', 'policy/enforcer.ts', 'policy/enforce.ts', 'policy/target.ts'],
   ...['policy/property-protection.ts', 'notify/notifier.ts', 'cache/cache.ts', 'cache/driver.ts'],
   'keys/key-manager.ts',

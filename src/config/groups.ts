@@ -144,7 +144,7 @@ const limits = {
   }),
   use_keystone_limits: bool({
     default: false,
-    help: 'Take limits per project from Keystone; `user_storage_quota` is then not used.',
+    help: 'Take limits per project from Keystone, as `[oslo_limit]` says; `user_storage_quota` is then not used.',
   }),
   limit_param_default: integer({ default: 25, min: 1, help: 'Images in a page when the request asks for no number.' }),
   api_limit_max: integer({ default: 1000, min: 1, help: 'Most images in a page, whatever the request asks for.' }),
@@ -338,6 +338,10 @@ export const storeOptions = {
 
 /** How this service logs in to Keystone; `auth_section` may name another group that holds these. */
 export const keystonePlugin = {
+  auth_type: text({
+    deprecated: ['auth_plugin'],
+    help: 'How this service logs in: `password` or `v3applicationcredential`.',
+  }),
   auth_url: text({ help: 'URL of Keystone, for this service itself.' }),
   username: text({ deprecated: ['user_name'], help: 'Name of the user that this service logs in as.' }),
   user_id: text({ help: 'Id of this user, instead of name and domain.' }),
@@ -364,10 +368,6 @@ const keystone_authtoken = {
   www_authenticate_uri: text({
     deprecated: ['auth_uri'],
     help: 'URL of Keystone that is told to clients without a token.',
-  }),
-  auth_type: text({
-    deprecated: ['auth_plugin'],
-    help: 'How this service logs in: `password` or `v3applicationcredential`.',
   }),
   auth_section: text({ help: 'Group that holds the options of this login instead of this one.' }),
   ...keystonePlugin,
@@ -431,6 +431,25 @@ const keystone_authtoken = {
   service_type: text({
     help: "Type of this service in Keystone's catalog, `image`. Access rules of application credentials need it.",
   }),
+} as const satisfies OptionGroup
+
+/** How the service asks Keystone for limits; it must be able to read those of all projects. */
+const oslo_limit = {
+  endpoint_id: text({ help: 'Id of the endpoint of this service in Keystone, whose limits count.' }),
+  endpoint_service_type: text({ help: 'Type of the service that has this endpoint, when `endpoint_id` is not set.' }),
+  endpoint_service_name: text({ help: 'Name of this service.' }),
+  endpoint_region_name: text({ help: 'Region of this endpoint.' }),
+  endpoint_interface: choice(['public', 'publicURL', 'internal', 'internalURL', 'admin', 'adminURL'], {
+    default: 'public',
+    help: 'Kind of this endpoint.',
+  }),
+  auth_section: text({ help: 'Group that holds the options of this login instead of this one.' }),
+  ...keystonePlugin,
+  certfile: text({ help: 'File of the certificate that this service shows to Keystone.' }),
+  keyfile: text({ help: 'File of the key of this certificate.' }),
+  cafile: text({ help: 'File of the certificates by which Keystone is known. When not set, those of the system.' }),
+  insecure: bool({ default: false, help: "Accept any certificate of Keystone's. For tests only." }),
+  timeout: integer({ help: 'Seconds to wait for an answer of Keystone.' }),
 } as const satisfies OptionGroup
 
 const oslo_policy = {
@@ -642,6 +661,7 @@ export const GROUPS = {
   paste_deploy,
   glance_store,
   keystone_authtoken,
+  oslo_limit,
   oslo_policy,
   oslo_messaging_notifications,
   oslo_messaging_rabbit,

@@ -1,4 +1,5 @@
 import type { Identity } from '../auth/identity.ts'
+import type { ProjectLimits } from '../auth/limits.ts'
 import type { Database, Scope, Worker } from '../db/database.ts'
 import type { AttemptId } from '../domain/ids.ts'
 import type { KeyManager } from '../keys/key-manager.ts'
@@ -35,6 +36,8 @@ export interface DataRules {
 /** The collaborators of every use case, built once by app.ts. */
 export interface Core {
   readonly limits: Limits
+  /** Undefined unless limits are kept elsewhere; `limits.storage` then counts for nothing. */
+  readonly projectLimits?: ProjectLimits | undefined
   readonly dataRules: DataRules
   readonly db: Database
   readonly stores: Stores

@@ -11,7 +11,7 @@ import { enforceImage } from '../policy/enforce.ts'
 import type { Store, Stored } from '../store/store.ts'
 import type { Core, RequestContext } from './core.ts'
 import { loadImage } from './load.ts'
-import { storageExceeded, storageLeft, withinStorage } from './quota.ts'
+import { admitSizeTotal, ownerQuota, type Quota } from './quota.ts'
 import { imageSignature } from './signature.ts'
 
 const EXCEEDED = 'Image exceeds the storage quota'
@@ -37,7 +37,7 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
   const claim: Claim = { attempt, imageId: id, worker: core.worker.id, store: store.id }
   core.attempts.add(attempt)
   try {
-    const saving = await beginClaim(core, claim)
+    const saving = await beginClaim(core, claim, terms.quota)
     core.notifier.notify({ type: 'image.update', image: saving })
     core.notifier.notify({ type: 'image.prepare', image: saving, store: core.stores.multi ? store.id : undefined })
     const active = await fillClaim(core, ctx, store, image, claim, upload, terms)
@@ -52,6 +52,7 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
 
 /** What an upload is admitted on. */
 interface Terms {
+  readonly quota: Quota
   /** Bytes that the owner may still store. */
   readonly left: number
   readonly signature: Signature | undefined
@@ -61,9 +62,9 @@ interface Terms {
 async function admitBytes(core: Core, ctx: RequestContext, image: Image, size: number | undefined): Promise<Terms> {
   try {
     admitSize(size ?? 0, core.limits.imageSize)
-    const left = await storageLeft(core, image)
-    if (size === undefined ? left <= 0 : size > left) throw storageExceeded(EXCEEDED, size, left)
-    return { left, signature: await imageSignature(core, ctx, image) }
+    const quota = await ownerQuota(core, image.owner, EXCEEDED)
+    const left = await admitSizeTotal(quota, image, size)
+    return { quota, left, signature: await imageSignature(core, ctx, image) }
   } catch (cause) {
     notifyFailure(core, image.id, cause)
     throw cause
@@ -77,13 +78,13 @@ export function notifyFailure(core: Core, imageId: ImageId, cause: unknown): voi
   core.notifier.notify({ type: 'image.upload', imageId, failure })
 }
 
-async function beginClaim(core: Core, claim: Claim): Promise<Image> {
+async function beginClaim(core: Core, claim: Claim, quota: Quota): Promise<Image> {
   try {
-    return await core.db.images.claim(claim)
+    return await core.db.images.claim(claim, quota.within('uploading'))
   } catch (cause) {
     // It was `queued` a moment ago: somebody else began an upload, or deleted the image.
     if (hasKind(cause, 'conflict', 'not-found')) throw vanished(claim.imageId, cause)
-    throw cause
+    throw quota.explain(cause)
   }
 }
 
@@ -95,7 +96,7 @@ async function fillClaim(
   image: Image,
   claim: Claim,
   upload: Upload,
-  { left, signature }: Terms,
+  { quota, left, signature }: Terms,
 ): Promise<Image> {
   const inspected = inspection(core, image)
   let stored: Stored | undefined
@@ -105,11 +106,11 @@ async function fillClaim(
       attempt: claim.attempt,
       signal: ctx.signal,
       hashAlgorithm: core.dataRules.hashAlgorithm,
-      taps: [sizeCap(core.limits.imageSize, left), ...(inspected ? [inspected] : [])],
+      taps: [sizeCap(core.limits.imageSize, quota, left), ...(inspected ? [inspected] : [])],
       signature,
     })
     // Not bound to the client's connection: once the bytes are stored, a vanished client must not orphan them.
-    return await publish(core, image, claim, activated(stored, inspected?.virtualSize() ?? null))
+    return await publish(core, quota, claim, activated(stored, inspected?.virtualSize() ?? null))
   } catch (cause) {
     const committed = stored && (await findCommitted(core, claim, stored, cause))
     if (committed) return committed
@@ -118,23 +119,22 @@ async function fillClaim(
 }
 
 /** Throws `too-large` when other uploads of the owner have used up the quota meanwhile. */
-async function publish(core: Core, image: Image, claim: Claim, change: ReturnType<typeof activated>): Promise<Image> {
+async function publish(core: Core, quota: Quota, claim: Claim, change: ReturnType<typeof activated>): Promise<Image> {
   try {
-    return await core.db.images.settle(claim, { ...change, ...withinStorage(core.limits) })
+    return await core.db.images.settle(claim, { ...change, ...quota.within('storage') })
   } catch (cause) {
-    if (hasKind(cause, 'too-large')) throw storageExceeded(EXCEEDED, change.size, await storageLeft(core, image), cause)
-    throw cause
+    throw quota.explain(cause, change.size)
   }
 }
 
 /** Refuses the stream as soon as it is larger than any image may be, or than what is left to its owner. */
-function sizeCap(limit: number, left: number): Tap {
+function sizeCap(limit: number, quota: Quota, left: number): Tap {
   let size = 0
   return {
     update: (chunk) => {
       size += chunk.length
       admitSize(size, limit)
-      if (size > left) throw storageExceeded(EXCEEDED, size, left)
+      if (size > left) throw quota.refusal('storage', size, left)
     },
   }
 }

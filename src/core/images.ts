@@ -10,7 +10,7 @@ import type { Core, RequestContext } from './core.ts'
 import { eraseData } from './image-data.ts'
 import { loadImage } from './load.ts'
 import { eraseOrRestore, type LocationPatch, locationChange, patchLocations } from './locations.ts'
-import { admitProperties, admitTags, exceeded } from './quota.ts'
+import { admitProperties, admitTags, exceeded, ownerQuota } from './quota.ts'
 
 export type ImageDraft = Partial<ImageAttributes> & {
   readonly id?: ImageId
@@ -49,7 +49,8 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
   admitTags(core.limits, draft.tags.length)
   admitProperties(core.limits, draft.properties.keys())
 
-  const image = await core.db.images.insert({
+  const quota = await ownerQuota(core, owner, 'Image exceeds the quota')
+  const row = {
     id: draft.id ?? (randomUUID() as ImageId),
     name: draft.name ?? null,
     owner,
@@ -62,6 +63,9 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
     containerFormat: draft.containerFormat ?? null,
     tags: [...new Set(draft.tags)],
     properties: draft.properties,
+  }
+  const image = await core.db.images.insert(row, quota.within('count')).catch((cause: unknown) => {
+    throw quota.explain(cause)
   })
   core.notifier.notify({ type: 'image.create', image })
   return readable(core, ctx, image)
@@ -154,7 +158,7 @@ export async function updateImage(
   const updated = await core.db.images.update(
     id,
     {
-      ...locationChange(core, image, located),
+      ...(await locationChange(core, image, located)),
       ...draft.attributes,
       ...(draft.tags === undefined ? {} : { tags: draft.tags }),
       setProperties: new Map(

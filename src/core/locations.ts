@@ -6,8 +6,10 @@ import { enforceImage } from '../policy/enforce.ts'
 import type { Core, RequestContext } from './core.ts'
 import { admitFormats, eraseLocation } from './image-data.ts'
 import { loadImage } from './load.ts'
-import { admitLocations, storageExceeded, storageLeft, withinStorage } from './quota.ts'
+import { admitLocations, ownerQuota } from './quota.ts'
 import { admitValidation, type Validation } from './validation-data.ts'
+
+const EXCEEDED = 'Denying attempt to upload image because it exceeds the quota'
 
 /** A location that a client gives, with what it knows of the data there. */
 export interface ClientLocation {
@@ -49,18 +51,19 @@ export async function patchLocations(
 }
 
 /** What saves the locations of `draft`, which `patchLocations` made of `image`. */
-export const locationChange = (core: Core, image: Image, draft: Image): ImageChange =>
-  draft.locations === image.locations
-    ? {}
-    : {
-        status: draft.status,
-        size: draft.size,
-        checksum: draft.checksum,
-        osHashAlgo: draft.osHashAlgo,
-        osHashValue: draft.osHashValue,
-        locations: { from: image.locations, to: draft.locations },
-        ...(draft.locations.length > image.locations.length ? withinStorage(core.limits) : {}),
-      }
+export async function locationChange(core: Core, image: Image, draft: Image): Promise<ImageChange> {
+  if (draft.locations === image.locations) return {}
+  const more = draft.locations.length > image.locations.length
+  return {
+    status: draft.status,
+    size: draft.size,
+    checksum: draft.checksum,
+    osHashAlgo: draft.osHashAlgo,
+    osHashValue: draft.osHashValue,
+    locations: { from: image.locations, to: draft.locations },
+    ...(more ? (await ownerQuota(core, image.owner, EXCEEDED)).within('storage') : {}),
+  }
+}
 
 async function withLocation(
   core: Core,
@@ -138,8 +141,9 @@ async function extended(
 }
 
 async function admitStorage(core: Core, image: Image, bytes: number): Promise<void> {
-  const left = (await storageLeft(core, image)) - (image.size ?? 0) * image.locations.length
-  if (bytes > left) throw storageExceeded('Denying attempt to upload image because it exceeds the quota', bytes, left)
+  const quota = await ownerQuota(core, image.owner, EXCEEDED)
+  const left = (await quota.storageLeft(image)) - (image.size ?? 0) * image.locations.length
+  if (bytes > left) throw quota.refusal('storage', bytes, left)
 }
 
 /** Schemes that name files and configuration of this machine: a client that could set them could read these. */

@@ -30,11 +30,14 @@ const KEY_TYPES: Readonly<Record<string, readonly string[]>> = {
   ECC_SECP384R1: ['ec'],
 }
 
+/** Whose token asks for the certificate. */
+type Requester = Pick<RequestContext, 'signal'> & { readonly identity: Pick<RequestContext['identity'], 'token'> }
+
 /**
  * What the data of `image` must be signed by, as its properties say; undefined for an image that is not signed. The
  * certificate is fetched in the name of the caller. Throws `invalid` when the image cannot be verified.
  */
-export async function imageSignature(core: Core, ctx: RequestContext, image: Image): Promise<Signature | undefined> {
+export async function imageSignature(core: Core, ctx: Requester, image: Image): Promise<Signature | undefined> {
   const [encoded, hashMethod, keyType, certificateId] = PROPERTIES.map((name) => image.properties.get(name))
   if (PROPERTIES.some((name) => !image.properties.has(name))) return undefined
   const refuse = (reason: string, cause?: unknown) =>
@@ -68,7 +71,7 @@ const failed = (image: Image, why: string, cause?: unknown) =>
 
 async function fetchCertificate(
   core: Core,
-  ctx: RequestContext,
+  ctx: Requester,
   id: string,
   refuse: (reason: string, cause: unknown) => ServiceError,
 ): Promise<X509Certificate> {

@@ -623,6 +623,65 @@ export function databaseConformance(harness: DatabaseHarness): void {
       assert.equal((await db.images.settle(claim, { ...change, storageLimit: 11 })).size, 11)
     })
 
+    check('insert() and claim() refuse what would be too many of an owner, and change nothing', async (db) => {
+      const first = await db.images.insert(newImage(), { countLimit: 2 })
+      const second = await db.images.insert(newImage(), { countLimit: 2 })
+      const third = newImage()
+      await rejectsWith(db.images.insert(third, { countLimit: 2 }), 'too-large')
+      await rejectsWith(db.images.get(third.id, ADMIN), 'not-found')
+      await db.images.insert(newImage({ owner: 'somebody' as ProjectId }), { countLimit: 1 })
+      await db.images.insert(newImage({ owner: null }), { countLimit: 1 })
+      await rejectsWith(db.images.insert(newImage({ owner: null }), { countLimit: 1 }), 'too-large')
+      await db.images.claim(claimOf(first.id), { uploadingLimit: 1 })
+      const claim = claimOf(second.id)
+      await rejectsWith(db.images.claim(claim, { uploadingLimit: 1 }), 'too-large')
+      assert.equal((await db.images.get(second.id, ADMIN)).status, 'queued')
+      await db.images.remove(first.id, ['saving'])
+      await db.images.insert(third, { countLimit: 2 })
+      await db.images.claim(claim, { uploadingLimit: 1 })
+    })
+
+    check('ownerUsage() counts data in stores, data on its way, and images', async (db) => {
+      const add = async (change: Parameters<typeof db.images.update>[1]) => {
+        const { id } = await db.images.insert(newImage())
+        await db.images.update(id, change, ['queued'])
+        return id
+      }
+      const copied = new Map([['os_glance_importing_to_stores', 'fast,slow']])
+      await add({})
+      await add({ status: 'saving' })
+      const staged = await add({ status: 'uploading', size: 10 })
+      await add({ status: 'importing', size: 100, setProperties: copied })
+      await add({ status: 'active', size: 1000, addLocations: [location('x://1')], setProperties: copied })
+      const done = new Map([['os_glance_importing_to_stores', '']])
+      await add({
+        status: 'active',
+        size: 7,
+        addLocations: [location('x://2'), location('x://3')],
+        setProperties: done,
+      })
+      await db.images.remove(await add({ status: 'importing', size: 5, setProperties: copied }), ['importing'])
+      assert.deepEqual(await db.images.ownerUsage(OWNER), { storage: 1014, staging: 1110, count: 6, uploading: 4 })
+      const nothing = { storage: 0, staging: 0, count: 0, uploading: 0 }
+      assert.deepEqual(await db.images.ownerUsage(null), nothing)
+      const grow = (stagingLimit: number) => db.images.update(staged, { size: 20, stagingLimit }, ['uploading'])
+      await rejectsWith(grow(1119), 'too-large')
+      assert.equal((await grow(1120)).size, 20)
+    })
+
+    checkTwo('images made and uploads begun at once do not exceed the limits together', async (one, other) => {
+      const of = (n: number) => (n % 2 ? one : other).images
+      const made = await Promise.allSettled(
+        Array.from({ length: 10 }, (_, n) => of(n).insert(newImage(), { countLimit: 6 })),
+      )
+      const images = made.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+      assert.equal(images.length, 6)
+      const begun = await Promise.allSettled(images.map(({ id }, n) => of(n).claim(claimOf(id), { uploadingLimit: 2 })))
+      assert.equal(begun.filter(({ status }) => status === 'fulfilled').length, 2)
+      for (const result of [...made, ...begun])
+        assert.ok(result.status === 'fulfilled' || hasKind(result.reason, 'too-large'))
+    })
+
     checkTwo('uploads that end at once do not exceed the limit together', async (one, other) => {
       const claims = await Promise.all(
         Array.from({ length: 8 }, async () => {

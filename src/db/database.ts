@@ -39,9 +39,33 @@ export type NewImage = Omit<
   | 'locations'
 >
 
+/**
+ * Conditions of a change: what the images of the owner may come to by it. Else `too-large`, whose detail is
+ * `{ exceeded, usage, limit }`: which of these, what they would have come to, and what they may.
+ */
+export interface OwnerLimits {
+  /** Bytes in all active locations, every copy counted. */
+  readonly storageLimit?: number
+  /** Bytes of images that are staged, imported, or copied to further stores. */
+  readonly stagingLimit?: number
+  /** Images. */
+  readonly countLimit?: number
+  /** Images whose data is on its way. */
+  readonly uploadingLimit?: number
+}
+
+/** What the images of an owner come to, counted as for `OwnerLimits`. */
+export interface OwnerUsage {
+  readonly storage: number
+  readonly staging: number
+  readonly count: number
+  readonly uploading: number
+}
+
 /** What to change; what is absent stays. `updatedAt` always becomes now. */
 export interface ImageChange
-  extends Partial<Omit<Image, 'id' | 'createdAt' | 'updatedAt' | 'tags' | 'properties' | 'locations'>> {
+  extends OwnerLimits,
+    Partial<Omit<Image, 'id' | 'createdAt' | 'updatedAt' | 'tags' | 'properties' | 'locations'>> {
   /** The whole new set. */
   readonly tags?: readonly string[]
   readonly setProperties?: ReadonlyMap<string, string | null>
@@ -52,8 +76,6 @@ export interface ImageChange
    * `to` become `pending_delete` until `dropLocation`; of those that are, the metadata may have changed.
    */
   readonly locations?: { readonly from: readonly Location[]; readonly to: readonly Location[] }
-  /** A condition: `too-large` if the images of the owner would then hold more bytes than that, all copies counted. */
-  readonly storageLimit?: number
 }
 
 /**
@@ -62,13 +84,14 @@ export interface ImageChange
  */
 export interface ImageRepository {
   /** Throws `conflict` if the id is taken, even by a deleted image. */
-  insert(image: NewImage): Promise<Image>
+  insert(image: NewImage, limits?: OwnerLimits): Promise<Image>
   get(id: ImageId, scope: Scope): Promise<Image>
   list(query: ImageQuery, scope: Scope): Promise<readonly Image[]>
   /** Compare-and-set: throws `conflict` unless the current status is one of `from`. */
   update(id: ImageId, change: ImageChange, from: readonly ImageStatus[]): Promise<Image>
   /** Bytes in all active locations of the images of `owner`, `except` aside. */
   usage(owner: ProjectId | null, except: ImageId): Promise<number>
+  ownerUsage(owner: ProjectId | null): Promise<OwnerUsage>
   /** Adds a tag; adding one that is there is no error. Throws `too-large` if there would be more than `limit` (-1: no limit). */
   addTag(id: ImageId, tag: string, limit: number): Promise<void>
   /** Throws `not-found` also when the tag is not there. */
@@ -89,11 +112,11 @@ export interface ImageRepository {
    * Begins to write data: status `queued` becomes `saving`, and the claim is remembered so that a crash can be
    * undone. Throws `conflict` unless the image is `queued`.
    */
-  claim(claim: Claim): Promise<Image>
+  claim(claim: Claim, limits?: OwnerLimits): Promise<Image>
   /**
    * Ends a claim, in success or failure: applies `change` and forgets the claim.
    * Throws `conflict` if the claim is not held any more (its worker was taken for dead), `not-found` if the image
-   * was deleted meanwhile; the claim is forgotten in that case too. It stays when `change.storageLimit` refuses.
+   * was deleted meanwhile; the claim is forgotten in that case too. It stays when a limit in `change` refuses.
    */
   settle(claim: Claim, change: ImageChange & { readonly status: ImageStatus }): Promise<Image>
 }

@@ -1,8 +1,7 @@
-import type { Identity } from '../auth/identity.ts'
 import { ServiceError } from '../domain/errors.ts'
 import { type Answer, openRest, unavailable, unexpected } from '../io/rest.ts'
 import { isKeyId, readCertificate } from './certificate.ts'
-import type { KeyManager } from './key-manager.ts'
+import type { KeyManager, User } from './key-manager.ts'
 
 export interface BarbicanOptions {
   /** Where Barbican is; without it, what the user's catalog says. */
@@ -27,7 +26,7 @@ export function openBarbican(options: BarbicanOptions): KeyManager {
     method: 'GET' | 'DELETE',
     id: string,
     path: string,
-    { token }: Identity,
+    { token }: User,
     signal: AbortSignal,
   ): Promise<Answer> => {
     if (token === undefined) throw new ServiceError('forbidden', 'The key manager wants a token of the user')
@@ -65,9 +64,8 @@ export function openBarbican(options: BarbicanOptions): KeyManager {
   }
 
   return {
-    certificate: async (id, identity, signal) =>
-      readCertificate((await request('GET', id, '/payload', identity, signal)).body),
-    removeKey: async (id, identity, signal) => void (await request('DELETE', id, '', identity, signal)),
+    certificate: async (id, user, signal) => readCertificate((await request('GET', id, '/payload', user, signal)).body),
+    removeKey: async (id, user, signal) => void (await request('DELETE', id, '', user, signal)),
     close: rest.close,
   }
 }

@@ -1,4 +1,5 @@
 import type { Core, RequestContext } from '../../core/core.ts'
+import { projectUsage } from '../../core/quota.ts'
 import { listStores, listStoresInDetail } from '../../core/stores.ts'
 import type { Route } from '../http/route.ts'
 import type { Schemas } from './schemas.ts'
@@ -51,8 +52,10 @@ export const infoRoutes = (core: Core, importMethods: readonly string[]): readon
       method: 'GET',
       path: '/info/usage',
       rejectsBody: true,
-      // There are no unified limits, and no others are shown here.
-      handle: async () => ({ status: 200, json: { usage: {} } }),
+      handle: async ({ context }) => ({
+        status: 200,
+        json: { usage: await projectUsage(core, context.identity.projectId ?? null) },
+      }),
     },
   ]
 }

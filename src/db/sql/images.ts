@@ -1,18 +1,19 @@
 import { sql } from 'kysely'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
-import type { ImageId, ProjectId } from '../../domain/ids.ts'
+import type { ImageId } from '../../domain/ids.ts'
 import type { Image, ImageStatus, Location } from '../../domain/image.ts'
-import type { Claim, ImageChange, ImageRepository, NewImage } from '../database.ts'
+import type { Claim, ImageChange, ImageRepository, NewImage, OwnerLimits } from '../database.ts'
 import { imageRows, toLocation, toMetadata } from './image-rows.ts'
 import { pageFinder, visibleTo } from './list.ts'
+import { ownerUsage } from './owner-usage.ts'
 import type { Connection, Session } from './session.ts'
-import { type Fragment, type Statement, slot, type Value, type Values } from './statement.ts'
+import { type Statement, slot, type Value, type Values } from './statement.ts'
 import type { ImagesTable } from './tables.ts'
 import { toText } from './time.ts'
 
 type ColumnChange = Exclude<
   keyof ImageChange,
-  'tags' | 'setProperties' | 'unsetProperties' | 'addLocations' | 'locations' | 'storageLimit'
+  'tags' | 'setProperties' | 'unsetProperties' | 'addLocations' | 'locations' | keyof OwnerLimits
 >
 
 const COLUMN_OF = {
@@ -54,15 +55,6 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
     sql`update ${sql.table(table)} set deleted = ${gone.deleted}, deleted_at = ${now}
       where image_id = ${id} and ${living}`
   const given = Object.values(COLUMN_OF)
-  // The images first, by an index of their owner: a project has few of all locations there are.
-  const usage = (owner: Fragment) =>
-    prepare(
-      sql<{ bytes: number | null }>`select ${facts.integer(sql`sum(images.size)`)} as bytes
-        from images cross join image_locations
-        where images.owner ${owner} and images.id <> ${id} and not images.deleted
-          and images.status not in ('killed', 'deleted', 'pending_delete')
-          and image_locations.image_id = images.id and image_locations.status = 'active' and not image_locations.deleted`,
-    )
 
   return {
     insertImage: prepare(
@@ -85,9 +77,6 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
     status: prepare<{ id: ImageId; status: ImageStatus }>(
       kysely.selectFrom('images').select(['id', 'status']).where('id', '=', id).where(living).$castTo(),
     ),
-
-    usage: usage(sql`= ${slot('owner')}`),
-    usageOfNobody: usage(sql`is null`),
 
     setProperty: prepare(
       kysely
@@ -203,6 +192,7 @@ export const imageRepository = (connection: Connection): ImageRepository => {
   const rows = imageRows(connection)
   const findPage = pageFinder(connection)
   const statements = writeStatements(connection)
+  const usage = ownerUsage(connection)
   const visible = prepare(
     sql<{ visible: boolean | number }>`select ${visibleTo('project')} as visible from images where id = ${slot('id')}`,
   )
@@ -281,14 +271,6 @@ export const imageRepository = (connection: Connection): ImageRepository => {
       base,
     )
   }
-  const usage = async (session: Session, owner: ProjectId | null, except: ImageId): Promise<number> => {
-    const row = await session.first(owner === null ? statements.usageOfNobody : statements.usage, { owner, id: except })
-    return row?.bytes ?? 0
-  }
-  const admitStorage = async (session: Session, { id, owner, size, locations }: Image, limit: number) => {
-    const bytes = (await usage(session, owner, id)) + (size ?? 0) * locations.length
-    if (bytes > limit) throw new ServiceError('too-large', `Attempted: ${bytes} bytes, Maximum: ${limit}`)
-  }
 
   /** Throws `conflict` unless the status is one of `from`. */
   const apply = async (session: Session, id: ImageId, change: ImageChange, from: readonly ImageStatus[]) => {
@@ -303,17 +285,18 @@ export const imageRepository = (connection: Connection): ImageRepository => {
     if (change.addLocations) await addLocations(session, change.addLocations, base)
     if (change.locations) await setLocations(session, id, change.locations, base)
     const image = await load(session, id)
-    if (change.storageLimit !== undefined) await admitStorage(session, image, change.storageLimit)
+    await usage.admit(session, image.owner, change)
     return image
   }
 
-  const insertRows = async (session: Session, image: NewImage): Promise<Image> => {
+  const insertRows = async (session: Session, image: NewImage, limits: OwnerLimits): Promise<Image> => {
     const base = { id: image.id, now: toText(new Date()) }
     const data = { size: null, virtual_size: null, checksum: null, os_hash_algo: null, os_hash_value: null }
     const columns = Object.fromEntries(changedColumns({ ...image, status: 'queued' }))
     await session.change(statements.insertImage, { ...base, ...columns, ...data })
     await setProperties(session, image.properties, base)
     await setTags(session, image.tags, base)
+    await usage.admit(session, image.owner, limits)
     return load(session, image.id)
   }
 
@@ -322,8 +305,8 @@ export const imageRepository = (connection: Connection): ImageRepository => {
     image.status === 'deactivated' && !admin ? { ...image, locations: [] } : image
 
   return {
-    insert: (image) =>
-      write((session) => insertRows(session, image)).catch((error: unknown) => {
+    insert: (image, limits = {}) =>
+      write((session) => insertRows(session, image, limits)).catch((error: unknown) => {
         if (hasKind(error, 'conflict'))
           throw new ServiceError('conflict', `Image ID ${image.id} already exists!`, { cause: error })
         throw error
@@ -353,7 +336,9 @@ export const imageRepository = (connection: Connection): ImageRepository => {
 
     update: (id, change, from) => write((session) => apply(session, id, change, from)),
 
-    usage: (owner, except) => read((session) => usage(session, owner, except)),
+    usage: (owner, except) => read((session) => usage.count(session, 'storage', owner, except)),
+
+    ownerUsage: (owner) => read((session) => usage.all(session, owner)),
 
     addTag: (id, tag, limit) =>
       write(async (session) => {
@@ -407,9 +392,9 @@ export const imageRepository = (connection: Connection): ImageRepository => {
         })),
       ),
 
-    claim: ({ attempt, imageId, worker, store }: Claim) =>
+    claim: ({ attempt, imageId, worker, store }: Claim, limits = {}) =>
       write(async (session) => {
-        const image = await apply(session, imageId, { status: 'saving' }, ['queued'])
+        const image = await apply(session, imageId, { ...limits, status: 'saving' }, ['queued'])
         await session.change(statements.insertClaim, { attempt, id: imageId, worker, store })
         return image
       }),

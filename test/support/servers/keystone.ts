@@ -334,3 +334,42 @@ const freePort = (): Promise<number> =>
       server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
     })
   })
+
+/** Enters the image service into the catalog, with registered limits; gives the ids of service and endpoint. */
+export async function registerLimits(
+  { admin }: KeystoneServer,
+  limits: Readonly<Record<string, number>>,
+): Promise<{ readonly service: string; readonly endpoint: string }> {
+  const { service } = (await admin('POST', '/services', { service: { type: 'image', name: 'glance' } })) as {
+    service: { id: string }
+  }
+  const url = 'http://127.0.0.1:9292'
+  const { endpoint } = (await admin('POST', '/endpoints', {
+    endpoint: { service_id: service.id, interface: 'public', region_id: REGION, url },
+  })) as { endpoint: { id: string } }
+  const registered_limits = Object.entries(limits).map(([resource_name, default_limit]) => ({
+    service_id: service.id,
+    region_id: REGION,
+    resource_name,
+    default_limit,
+  }))
+  await admin('POST', '/registered_limits', { registered_limits })
+  return { service: service.id, endpoint: endpoint.id }
+}
+
+/** Gives a project limits of its own; they must be registered. */
+export const limitProject = (
+  { admin }: KeystoneServer,
+  service: string,
+  project: string,
+  limits: Readonly<Record<string, number>>,
+): Promise<unknown> =>
+  admin('POST', '/limits', {
+    limits: Object.entries(limits).map(([resource_name, resource_limit]) => ({
+      service_id: service,
+      region_id: REGION,
+      project_id: project,
+      resource_name,
+      resource_limit,
+    })),
+  })
