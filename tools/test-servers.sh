@@ -13,7 +13,7 @@ packages=(
   rabbitmq-server python3-oslo.messaging                 # notifications
   qemu-utils                                             # images of every format
   barbican-api python3-barbican openssl                  # certificates and keys
-  memcached                                              # what is known about tokens
+  memcached python3-memcache python3-keystonemiddleware  # what is known about tokens
 )
 for group in "$@"; do
   case $group in

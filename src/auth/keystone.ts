@@ -2,15 +2,16 @@ import { hash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 import { hasKind } from '../domain/errors.ts'
 import type { ProjectId, UserId } from '../domain/ids.ts'
-import { type Answer, unavailable, unexpected } from '../io/rest.ts'
+import { unavailable, unexpected } from '../io/rest.ts'
 import { text, unauthenticated } from './headers.ts'
 import type { Call, Identity, IdentityProvider } from './identity.ts'
 import { type KeystoneTools, type LoginOptions, openKeystoneSession } from './keystone-session.ts'
+import { openTokenCache, type TokenCacheOptions } from './token-cache.ts'
 
 type Text = string | undefined
 
 /** What `[keystone_authtoken]` says, under oslo's names. */
-export interface KeystoneOptions extends LoginOptions {
+export interface KeystoneOptions extends LoginOptions, TokenCacheOptions {
   /** Told to clients that lack a token; `auth_url` when absent. */
   readonly www_authenticate_uri?: Text
   /** Seconds for which an answer is believed; 0 or less asks every time. */
@@ -41,6 +42,8 @@ interface AccessRule {
 }
 
 const CACHED_TOKENS = 20_000
+/** How long a process believes itself what memcached keeps: short, so that both times together are near the one that is configured. */
+const OWN_CACHE_MS = 5000
 
 /** Asks Keystone who a token belongs to, and remembers the answer for a while. */
 export function keystoneIdentity(
@@ -48,6 +51,7 @@ export function keystoneIdentity(
   { warn, now = Date.now }: Omit<KeystoneTools, 'group'>,
 ): IdentityProvider {
   const keystone = openKeystoneSession(options, { warn, now, group: 'keystone_authtoken' })
+  const shared = openTokenCache(options, { warn, now })
   const cacheMs = (options.token_cache_time ?? 300) * 1000
   const cache = new LRUCache<string, Validated>({
     max: CACHED_TOKENS,
@@ -73,8 +77,8 @@ export function keystoneIdentity(
     const asked = running.get(question)
     if (asked !== undefined) return asked
     const answer = fetchToken(token, allowExpired)
-      .then((validated) => {
-        if (cacheMs > 0) cache.set(key, validated)
+      .then(({ validated, kept }) => {
+        if (cacheMs > 0) cache.set(key, validated, { ttl: kept ? Math.min(cacheMs, OWN_CACHE_MS) : cacheMs })
         return validated
       })
       .finally(() => running.delete(question))
@@ -82,7 +86,19 @@ export function keystoneIdentity(
     return answer
   }
 
-  const fetchToken = async (token: string, allowExpired: boolean): Promise<Validated> => {
+  /** What the other processes know, or Keystone does; and whether the others know it now. */
+  const fetchToken = async (
+    token: string,
+    allowExpired: boolean,
+  ): Promise<{ readonly validated: Validated; readonly kept: boolean }> => {
+    const known = readKnown(await shared?.get(token))
+    if (known !== undefined) return { validated: known, kept: true }
+    const answer = await askKeystone(token, allowExpired)
+    const validated = readToken(answer)
+    return { validated, kept: (await shared?.set(token, answer)) ?? false }
+  }
+
+  const askKeystone = async (token: string, allowExpired: boolean): Promise<string> => {
     const flags = [
       ...(options.include_service_catalog === false ? ['nocatalog'] : []),
       ...(allowExpired ? ['allow_expired=1'] : []),
@@ -93,7 +109,7 @@ export function keystoneIdentity(
     })
     if (answer.status === 404) throw unauthenticated()
     if (answer.status !== 200) throw unexpected('Keystone does not let the service validate a token', answer)
-    return readToken(answer)
+    return answer.body
   }
 
   /** The service that passes the request on, if it proves to be one. */
@@ -141,7 +157,10 @@ export function keystoneIdentity(
       }
     },
 
-    close: () => keystone.close(),
+    close: async () => {
+      shared?.close()
+      await keystone.close()
+    },
   }
 }
 
@@ -168,9 +187,18 @@ interface TokenDocument {
   }
 }
 
-function readToken(answer: Answer): Validated {
+/** What was kept; undefined when it makes no sense, so that Keystone is asked. */
+function readKnown(body: string | undefined): Validated | undefined {
   try {
-    const { token } = JSON.parse(answer.body) as TokenDocument
+    return body === undefined ? undefined : readToken(body)
+  } catch {
+    return undefined
+  }
+}
+
+function readToken(body: string): Validated {
+  try {
+    const { token } = JSON.parse(body) as TokenDocument
     const expiresAt = Date.parse(token.expires_at)
     if (Number.isNaN(expiresAt)) throw new Error('no expires_at')
     const accessRules = token.application_credential?.access_rules
