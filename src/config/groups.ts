@@ -468,13 +468,16 @@ const oslo_policy = {
   policy_default_rule: text({ default: 'default', help: 'Rule that decides when another is not defined.' }),
   remote_content_type: choice(['application/x-www-form-urlencoded', 'application/json'], {
     default: 'application/x-www-form-urlencoded',
-    help: 'How the question is put to a remote server that decides.',
+    help: 'How the question is put to a remote server that decides. No effect: such checks deny.',
   }),
-  remote_ssl_verify_server_crt: bool({ default: false, help: 'Check the certificate of the remote server.' }),
-  remote_ssl_ca_crt_file: text({ help: 'File of the certificates by which the remote server is known.' }),
-  remote_ssl_client_crt_file: text({ help: 'File of the certificate that is shown to the remote server.' }),
-  remote_ssl_client_key_file: text({ help: 'File of the key of this certificate.' }),
-  remote_timeout: float({ default: 60, min: 0, help: 'Seconds to wait for the remote server.' }),
+  remote_ssl_verify_server_crt: bool({
+    default: false,
+    help: 'Check the certificate of the remote server. No effect.',
+  }),
+  remote_ssl_ca_crt_file: text({ help: 'File of the certificates by which the remote server is known. No effect.' }),
+  remote_ssl_client_crt_file: text({ help: 'File of the certificate that is shown to the remote server. No effect.' }),
+  remote_ssl_client_key_file: text({ help: 'File of the key of this certificate. No effect.' }),
+  remote_timeout: float({ default: 60, min: 0, help: 'Seconds to wait for the remote server. No effect.' }),
 } as const satisfies OptionGroup
 
 const CORS_REQUEST_HEADERS =
