@@ -86,9 +86,9 @@ async function fetchCertificate(
   }
 }
 
-/** Base64 with any line breaks. Undefined for what is none. */
+/** Base64, in which other characters do not count. Undefined when it has not its padding. */
 function decode(text: string): Buffer | undefined {
-  const packed = text.replace(/\s+/g, '')
+  const packed = text.replace(/[^A-Za-z0-9+/=]+/g, '')
   return /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(packed)
     ? Buffer.from(packed, 'base64')
     : undefined
