@@ -236,7 +236,8 @@ async function openProvider(config: Config, log: Log, keystone: boolean): Promis
 async function openLimits(config: Config, log: Log): Promise<ProjectLimits | undefined> {
   if (!config.DEFAULT.use_keystone_limits) return undefined
   const { keystoneLimits } = await import('./auth/keystone-limits.ts')
-  return keystoneLimits(withLogin(config, config.oslo_limit), { warn: (message: string) => log.warn(message) })
+  const options = { ...withLogin(config, config.oslo_limit), cache_time: config.glimpse.limit_cache_time }
+  return keystoneLimits(options, { warn: (message: string) => log.warn(message) })
 }
 
 /** The options with those of the group that `auth_section` names in their place. */

@@ -78,17 +78,21 @@ describe('keystoneLimits()', { skip }, () => {
       await assert.rejects(open(options).of(null), (error) => hasKind(error, 'internal'), JSON.stringify(options))
   })
 
-  it('sees a change soon, and keeps the last limits while Keystone is away', async () => {
-    const limits = open()
+  it('sees a change at once, or after cache_time, and keeps the last limits while Keystone is away', async () => {
+    const limits = open({ endpoint_id: endpoint, cache_time: 10 })
+    const direct = open()
     const other = project('admin')
     assert.equal((await limits.of(other)).image_size_total, 100)
+    assert.equal((await direct.of(other)).image_size_total, 100)
     await limitProject(keystone, service, other, { image_size_total: 7 })
     assert.equal((await limits.of(other)).image_size_total, 100)
+    assert.equal((await direct.of(other)).image_size_total, 7)
     clock += 11_000
     assert.equal((await limits.of(other)).image_size_total, 7)
     await keystone.halt()
     clock += 3_600_000
     assert.equal((await limits.of(other)).image_size_total, 7)
+    assert.equal((await direct.of(other)).image_size_total, 7)
     await assert.rejects(limits.of(project('service')), (error) => hasKind(error, 'unavailable'))
     await keystone.start()
     assert.equal((await limits.of(project('service'))).image_size_total, 100)

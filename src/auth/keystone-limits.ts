@@ -12,12 +12,16 @@ export interface KeystoneLimitOptions extends LoginOptions {
   readonly endpoint_region_name?: string | undefined
   readonly endpoint_interface?: string | undefined
   readonly timeout?: number | undefined
+  /** Seconds for which limits are believed; 0 asks each time, though only once at a time. */
+  readonly cache_time?: number | undefined
 }
 
-/** How soon a limit that an administrator changes takes effect. */
-const FRESH_MS = 10_000
+/** How long a Keystone that did not answer is not asked again about a project whose limits were known. */
+const REST_MS = 10_000
 /** Of one part of an answer. */
 const TIMEOUT_S = 10
+/** To the cache, 0 would mean for ever. */
+const SHORTEST_MS = 1
 const REMEMBERED_PROJECTS = 10_000
 
 /**
@@ -55,7 +59,7 @@ export function keystoneLimits(
 
   const cache = new LRUCache<string, ResourceLimits>({
     max: REMEMBERED_PROJECTS,
-    ttl: FRESH_MS,
+    ttl: Math.max((options.cache_time ?? 0) * 1000, SHORTEST_MS),
     ttlResolution: 0,
     perf: { now },
     noDeleteOnFetchRejection: true,
@@ -69,8 +73,8 @@ export function keystoneLimits(
       } catch (error) {
         const last = cache.get(key, { allowStale: true })
         if (last === undefined) throw error
-        // Not asked again at once: who waits for a Keystone that is silent waits long.
-        cache.set(key, last)
+        // Who waits for a Keystone that is silent waits long.
+        cache.set(key, last, { ttl: REST_MS })
         return last
       }
     },

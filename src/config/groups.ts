@@ -658,6 +658,11 @@ const glimpse = {
   certificate_dir: text({
     help: 'Directory of the certificates that images are signed with, as `UUID.crt`, `.pem` or `.der`. When not set, the key manager has them.',
   }),
+  limit_cache_time: integer({
+    default: 0,
+    min: 0,
+    help: "Seconds for which Keystone's limits of a project are believed; 0 asks for each image and upload.",
+  }),
   json_body_limit: integer({ default: 1_048_576, min: 1, help: 'Largest JSON body of a request, in bytes.' }),
   ...notificationQueue,
 } as const satisfies OptionGroup

@@ -71,9 +71,9 @@ describe('Barbican', { skip }, () => {
     })
   })
   after(async () => {
-    await server.close()
-    await barbican.stop()
     await keystone.stop()
+    await barbican.stop()
+    await server.close()
     await rm(dir, { recursive: true, force: true })
   })
 

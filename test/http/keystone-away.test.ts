@@ -61,8 +61,8 @@ describe('a service whose Keystone goes away', { skip }, () => {
     server = await startServer({ identity: keystoneIdentity(login, { warn: () => undefined }) })
   })
   after(async () => {
-    await server.close()
     await keystone.stop()
+    await server.close()
   })
 
   it('finishes an upload whose token has ended meanwhile', async () => {

@@ -67,8 +67,8 @@ describe("Keystone's limits", { skip }, () => {
     })
   })
   after(async () => {
-    await server.close()
     await keystone.stop()
+    await server.close()
   })
 
   it('hold for a hundred uploads at once that come to more together', async () => {
