@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
 import { keystoneIdentity } from '../../src/auth/keystone.ts'
+import { until } from '../support/product.ts'
 import { startServer, type TestServer } from '../support/server.ts'
 import {
   available,
@@ -141,7 +142,7 @@ describe("Keystone's limits", { skip }, () => {
     } as RequestInit)
     const statusOf = async (id: string | undefined) =>
       ((await (await call('alt_demo', 'GET', `/images/${id}`)).json()) as { status: string }).status
-    while ((await statusOf(ids[0])) !== 'saving') await new Promise((resolve) => setTimeout(resolve, 10))
+    await until('the first byte', async () => (await statusOf(ids[0])) === 'saving')
     const second = await upload('alt_demo', ids[1] ?? '', 10)
     assert.equal(second.status, 413)
     assert.match(
