@@ -1,0 +1,26 @@
+import { join } from 'node:path'
+import { judgeRun, kit, readJson, readSkips, show, writeKnown } from '../kit.ts'
+import type { Running } from '../service.ts'
+import type { TestResult, Verdict } from '../verdict.ts'
+
+/** What the service can do beyond images themselves: with less than this the kit leaves steps out. */
+const FEATURES = 'import stores tasks cache locations limits conversion'
+
+const OUTCOME = { ok: 'passed', FAIL: 'failed', skip: 'skipped' } as const
+interface Step {
+  readonly name: string
+  readonly outcome: keyof typeof OUTCOME
+  readonly note: string
+}
+
+/** Debian's `openstack` and `glance` commands through the life of images. */
+export async function clients({ place, url }: Running): Promise<Verdict> {
+  const out = join(place.dir, 'clients')
+  const skips = await readSkips(['clients'])
+  await show(place, join(kit, 'clients.sh'), [url, place.keystone], {
+    env: { CLIENTS_FROM: 'debian', CLIENTS_OUT: out, FEATURES, KNOWN_FAILURES: await writeKnown(place, skips) },
+  })
+  const { steps } = await readJson<{ steps: readonly Step[] }>(join(out, 'results.json'))
+  const tests = steps.map(({ name, outcome, note }): TestResult => ({ name, outcome: OUTCOME[outcome], reason: note }))
+  return judgeRun('command-line clients', tests, skips)
+}

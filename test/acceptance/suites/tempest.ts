@@ -1,0 +1,47 @@
+import { join } from 'node:path'
+import { judgeRun, kit, readReport, readSkips, show, writeKnown } from '../kit.ts'
+import type { Running, Setup } from '../service.ts'
+import type { Verdict } from '../verdict.ts'
+
+/** Which tempest: Debian's package, or the newer one of a venv. */
+export type Source = { readonly name: 'debian' | 'pypi'; readonly from: string }
+
+const IMAGE = '^tempest\\.api\\.image\\.'
+const PLUGIN = '^glance_tempest_plugin\\.'
+
+/** Tempest's own tests of the image service. */
+export const tempest = (running: Running, setup: Setup, source: Source): Promise<Verdict> =>
+  run(running, setup, source, { suite: 'tempest', regex: IMAGE })
+
+/** What readers, members and administrators may do; needs the new defaults of the policies. */
+export const tempestPlugin = (running: Running, setup: Setup, source: Source): Promise<Verdict> =>
+  run(running, setup, source, { suite: 'glance-tempest-plugin', regex: PLUGIN })
+
+async function run(
+  { place, url, second }: Running,
+  setup: Setup,
+  source: Source,
+  { suite, regex }: { readonly suite: string; readonly regex: string },
+): Promise<Verdict> {
+  const out = join(place.dir, `${suite}-${source.name}`)
+  const sections = ['', ` ${source.name}`, ` ${place.name}`, ` ${source.name} ${place.name}`]
+  const skips = await readSkips(sections.map((section) => `${suite}${section}`))
+  const flag = (on: boolean): string => (on ? '1' : '0')
+  await show(place, join(kit, 'tempest.sh'), [url, place.keystone, regex], {
+    env: {
+      TEMPEST_FROM: source.from,
+      TEMPEST_OUT: out,
+      KNOWN_FAILURES: await writeKnown(place, skips),
+      // Newer tempest has no tests of it.
+      API_V1: flag(source.name === 'debian'),
+      LOCATIONS: '1',
+      STORE_WEIGHT: flag(setup.stores.length > 0),
+      CACHING: flag(setup.cache === true),
+      SECURE_HASH: flag(setup.skipHash !== true),
+      ENFORCE_SCOPE: flag(setup.newDefaults === true),
+      CONVERSION: flag(setup.conversion === true),
+      ...(second === undefined ? {} : { IMAGE_URL_2: second }),
+    },
+  })
+  return judgeRun(`${suite} of ${source.name}, ${place.name}`, await readReport(join(out, 'results.json')), skips)
+}
