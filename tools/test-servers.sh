@@ -17,7 +17,7 @@ packages=(
 )
 for group in "$@"; do
   case $group in
-    acceptance) packages+=(uwsgi-core uwsgi-plugin-python3 sqlite3 grub-rescue-pc curl
+    acceptance) packages+=(uwsgi-core uwsgi-plugin-python3 sqlite3 grub-rescue-pc curl libnss-wrapper
       python3-openstackclient python3-glanceclient tempest glance-tempest-plugin python3-stestr python3-subunit
       python3-venv python3-pbr python3-setuptools python3-wheel python3-yaml) ;;
     bench) packages+=(glance-api python3-glance sqlite3 curl nginx-light wrk openssl) ;;

@@ -65,13 +65,22 @@ async function startGlimpse(place: Place, setup: Setup, node: number, port: numb
     const definitions = join(root, 'etc/metadefs')
     await output(join(root, 'bin/glance-manage'), ['--config-file', file, 'db', 'load_metadefs', '--path', definitions])
   }
+  const hosts = join(home, 'hosts')
+  await writeFile(hosts, `127.0.0.1 localhost ${NAMES.join(' ')}\n`)
   return await startProduct({
     command: 'glance-api',
     args: ['--config-file', file, '--config-file', join(place.keystone, 'keystone_authtoken.conf')],
     port,
     log: join(place.dir, `glance-api-${node}.log`),
+    env: { LD_PRELOAD: 'libnss_wrapper.so', NSS_WRAPPER_HOSTS: hosts },
   })
 }
+
+/**
+ * Hosts from which suites try to import, to see the request accepted. They resolve to this machine, where nobody serves
+ * them, so that a run is the same with the Internet and without.
+ */
+const NAMES = ['does-not.exist', 'download.cirros-cloud.net']
 
 /** Weight falls by this from store to store. */
 const WEIGHT_STEP = 10
@@ -117,13 +126,12 @@ ${multi ? `default_backend = ${stores.at(-1)}` : `stores = file,http\ndefault_st
 ${stores.map((store, n) => `[${store}]\nfilesystem_store_datadir = ${home}/${store}\nweight = ${WEIGHT_STEP * (stores.length - n)}\n`).join('')}`
 }
 
-/** Where the suites serve images from: the loopback device and this machine's own addresses; and two names they try. */
+/** Where the suites serve images from, the loopback device and this machine's own addresses, and what they only name. */
 const fetchedHosts = (): readonly string[] => [
   ...Object.values(networkInterfaces()).flatMap((addresses) =>
     (addresses ?? []).filter(({ family }) => family === 'IPv4').map(({ address }) => address),
   ),
-  'does-not.exist',
-  'download.cirros-cloud.net',
+  ...NAMES,
 ]
 
 /** The kit's own configuration of the real Glance, which has two stores whatever is asked for. */
