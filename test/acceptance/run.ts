@@ -42,7 +42,7 @@ const ALL: Setup = {
   limits: true,
 }
 const SETUPS = {
-  single: { stores: [], nodes: 1 },
+  single: { stores: [], nodes: 2 },
   multi: { stores: STORES, nodes: 2, newDefaults: true, conversion: true },
   cache: { stores: STORES, nodes: 2, cache: true, skipHash: true },
 } satisfies Record<string, Setup>

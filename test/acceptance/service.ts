@@ -97,7 +97,7 @@ bind_host = 127.0.0.1
 bind_port = ${port}
 workers = ${setup.nodes === 1 ? 2 : 1}
 ${multi ? `enabled_backends = ${stores.map((store) => `${store}:file, `).join('')}web:http` : ''}
-enabled_import_methods = [glance-direct, web-download, copy-image]
+enabled_import_methods = [glance-direct, web-download, copy-image, glance-download]
 node_staging_uri = file://${home}/staging-${node}
 worker_self_reference_url = http://127.0.0.1:${port}
 show_multiple_locations = True
