@@ -1,5 +1,6 @@
 // The composition root: configuration in, running service out. The only file that picks drivers.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Face, HttpServer } from './api/http/server.ts'
 import { createHttpServer } from './api/http/server.ts'
 import { identityFace } from './api/identity/face.ts'
@@ -11,10 +12,15 @@ import { anonymous, noAuth } from './auth/headers.ts'
 import type { IdentityProvider } from './auth/identity.ts'
 import type { ProjectLimits } from './auth/limits.ts'
 import type { Standalone } from './auth/standalone.ts'
+import type { ImageCache } from './cache/cache.ts'
+import type { CacheDriver } from './cache/driver.ts'
+import type { Layout } from './cache/layout.ts'
 import type { Config } from './config/config.ts'
 import { keystonePlugin } from './config/groups.ts'
+import { prefetchQueued } from './core/cached-images.ts'
 import type { Core } from './core/core.ts'
 import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
+import type { Database } from './db/database.ts'
 import { openDatabase } from './db/sql/connect.ts'
 import { ServiceError } from './domain/errors.ts'
 import { type KeyManager, noKeys } from './keys/key-manager.ts'
@@ -96,6 +102,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     protection: openProtection(config, policy, log),
     notifier: await openNotifier(config, log),
     keys: await openKeys(config, log),
+    cache: await openConfiguredCache(config, db, log),
     worker: thisWorker(),
     attempts: new Set(),
     log,
@@ -117,11 +124,14 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     leaseMs: config.glimpse.lease_ttl * 1000,
     sweepMs: config.glimpse.sweep_interval * 1000,
   })
+  // What was queued before the service stopped is served now.
+  prefetchQueued(core).catch((error: unknown) => log.error('Queued images cannot be cached', error))
   return {
     http,
     core,
     close: async (graceMs) => {
       await http.drain(graceMs)
+      await core.cache?.close()
       await recovery.stop()
       await core.notifier.close()
       await identity.close()
@@ -173,7 +183,7 @@ function openProtection(config: Config, policy: PolicyEnforcer, log: Log): Prope
 }
 
 const offer = (config: Config, stores: Stores) => ({
-  cache: false,
+  cache: Boolean(config.DEFAULT.image_cache_dir),
   multiStore: stores.multi,
   publicEndpoint: config.DEFAULT.public_endpoint,
 })
@@ -198,6 +208,7 @@ function buildFaces(
       order: (locations) => core.stores.inReadingOrder(locations),
     },
     importMethods: [],
+    cacheManagement: flavorsOf(config).includes('cachemanagement'),
   })
   const faces = [
     v2Face(core, routes, {
@@ -211,15 +222,77 @@ function buildFaces(
   return faces as unknown as readonly Face<never>[]
 }
 
+const flavorsOf = (config: Config): readonly string[] => (config.paste_deploy.flavor ?? '').split('+')
+
+/** The cache of this node; only the pipelines of flavors with `caching` or `cachemanagement` read through it. */
+export async function openConfiguredCache(config: Config, db: Database, log: Log): Promise<ImageCache | undefined> {
+  const { image_cache_dir: dir, image_cache_max_size: maxSize, image_cache_stall_time: stallSeconds } = config.DEFAULT
+  const reads = flavorsOf(config).some((part) => part === 'caching' || part === 'cachemanagement')
+  if (dir === undefined || dir === '') {
+    if (reads) log.warn('[paste_deploy] flavor asks for the image cache, but image_cache_dir is not set: there is none')
+    return undefined
+  }
+  const { openImageCache } = await import('./cache/cache.ts')
+  const { openLayout } = await import('./cache/layout.ts')
+  const layout = await openLayout(dir)
+  const driver = await openCacheDriver(config, db, { dir, layout, reads, log })
+  const cache = await openImageCache({ dir, layout, driver, maxSize, stallMs: stallSeconds * 1000, log })
+  return reads ? cache : { ...cache, read: async () => undefined }
+}
+
+interface CachePlace {
+  readonly dir: string
+  readonly layout: Layout
+  /** Whether downloads go through the cache. */
+  readonly reads: boolean
+  readonly log: Log
+}
+
+/** The index of the cache; the file of sqlite takes the place of one that cannot be used. */
+async function openCacheDriver(config: Config, db: Database, place: CachePlace): Promise<CacheDriver> {
+  const { image_cache_driver: wanted, image_cache_sqlite_db: name, worker_self_reference_url: url } = config.DEFAULT
+  const { dir, reads, log } = place
+  if (wanted === 'centralized_db' && url === undefined && reads) {
+    throw new ServiceError(
+      'invalid',
+      'worker_self_reference_url must be set for image_cache_driver = centralized_db: it is how other nodes know this one',
+    )
+  }
+  const { openSqliteDriver } = await import('./cache/drivers/sqlite.ts')
+  try {
+    if (wanted === 'xattr') return await (await import('./cache/drivers/xattr.ts')).openXattrDriver(dir)
+    if (wanted === 'centralized_db') {
+      if (url === undefined) throw new ServiceError('invalid', 'worker_self_reference_url is not set')
+      const central = await (await import('./cache/drivers/central.ts')).openCentralDriver(db.cached, url)
+      if (reads) await adoptRecords(place, name, central)
+      return central
+    }
+  } catch (error) {
+    log.warn(`image_cache_driver = ${wanted} cannot be used, sqlite takes its place`, error)
+  }
+  return openSqliteDriver(dir, name)
+}
+
+/** A node that kept its index in a file until now. */
+async function adoptRecords({ dir, layout }: CachePlace, name: string, central: CacheDriver): Promise<void> {
+  if (!existsSync(join(dir, name))) return
+  const { openSqliteDriver } = await import('./cache/drivers/sqlite.ts')
+  const { moveRecords } = await import('./cache/migrate.ts')
+  const file = await openSqliteDriver(dir, name)
+  try {
+    await moveRecords(layout, file, central)
+  } finally {
+    await file.close()
+  }
+}
+
 /** Who authenticates: the built-in identity, Keystone, or nobody, as `[paste_deploy] flavor` says. */
 async function openIdentity(config: Config, log: Log, given: IdentityProvider | undefined): Promise<IdentityProvider> {
-  const flavors = (config.paste_deploy.flavor ?? '').split('+')
+  const flavors = flavorsOf(config)
   for (const part of flavors) {
     if (!['', 'keystone', 'caching', 'cachemanagement'].includes(part)) {
       throw new ServiceError('invalid', `[paste_deploy] flavor = ${flavors.join('+')}: unknown pipeline`)
     }
-    if (part === 'caching' || part === 'cachemanagement')
-      log.warn(`[paste_deploy] flavor: the image cache is not available, "${part}" has no effect`)
   }
   const provider = given ?? (await openProvider(config, log, flavors.includes('keystone')))
   return config.DEFAULT.allow_anonymous_access ? anonymous(provider) : provider

@@ -1,5 +1,6 @@
 import type { Identity } from '../auth/identity.ts'
 import type { ProjectLimits } from '../auth/limits.ts'
+import type { ImageCache } from '../cache/cache.ts'
 import type { Database, Scope, Worker } from '../db/database.ts'
 import type { AttemptId } from '../domain/ids.ts'
 import type { KeyManager } from '../keys/key-manager.ts'
@@ -45,6 +46,8 @@ export interface Core {
   readonly protection: PropertyProtection
   readonly notifier: Notifier
   readonly keys: KeyManager
+  /** Undefined without `image_cache_dir`. */
+  readonly cache?: ImageCache | undefined
   readonly worker: Worker
   /** Uploads that this process is busy with; a claim of ours that is not among them was left behind. */
   readonly attempts: Set<AttemptId>

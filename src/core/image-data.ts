@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { Fetch } from '../cache/cache.ts'
 import type { Claim } from '../db/database.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { AttemptId, ImageId } from '../domain/ids.ts'
@@ -266,7 +267,9 @@ export async function downloadImage(
   if (image.size === null || locations.length === 0) return { image }
   const wanted = pick(image.size)
   const range = wanted ?? { offset: 0, length: image.size }
-  const source = await openFirst(core, ctx, locations, range)
+  const fetch = fetchFrom(core, locations)
+  const cached = await core.cache?.read(image, range, { signal: ctx.signal, fetch })
+  const source = cached ?? (await fetch(range, ctx.signal))
   if (source === undefined) return { image }
   const data = releasing(source, notified(core, ctx, image, range, source))
   return { image, data: { source: data, range, partial: wanted !== undefined } }
@@ -286,25 +289,22 @@ function preferred(core: Core, image: Image, prefer: readonly string[]): readonl
   return core.stores.inReadingOrder(image.locations).toSorted((a, b) => Number(wanted(b)) - Number(wanted(a)))
 }
 
-/** Tries one location after the other; undefined when no store has the data. */
-async function openFirst(
-  core: Core,
-  ctx: RequestContext,
-  locations: readonly Location[],
-  range: ByteRange,
-): Promise<ByteSource | undefined> {
-  let failure: unknown
-  for (const location of locations) {
-    try {
-      return await core.stores.holding(location).open(location, range, ctx.signal)
-    } catch (error) {
-      core.log.warn(`Cannot read image data from store ${location.store ?? '(unnamed)'}`, error)
-      if (!hasKind(error, 'not-found')) failure ??= error
+/** Tries one location after the other; gives undefined when no store has the data. */
+export const fetchFrom =
+  (core: Core, locations: readonly Location[]): Fetch =>
+  async (range, signal) => {
+    let failure: unknown
+    for (const location of locations) {
+      try {
+        return await core.stores.holding(location).open(location, range, signal)
+      } catch (error) {
+        core.log.warn(`Cannot read image data from store ${location.store ?? '(unnamed)'}`, error)
+        if (!hasKind(error, 'not-found')) failure ??= error
+      }
     }
+    if (failure !== undefined) throw failure
+    return undefined
   }
-  if (failure !== undefined) throw failure
-  return undefined
-}
 
 /** Tells of a download once it ends, with the bytes that really went out. */
 async function* notified(

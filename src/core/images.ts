@@ -6,6 +6,7 @@ import type { ImageQuery } from '../domain/query.ts'
 import { enforce, enforceImage, enforceNewImage, enforceVisibility } from '../policy/enforce.ts'
 import type { PropertyOperation } from '../policy/property-protection.ts'
 import { imageTarget } from '../policy/target.ts'
+import { forgetCopy } from './cached-images.ts'
 import type { Core, RequestContext } from './core.ts'
 import { eraseData } from './image-data.ts'
 import { loadImage } from './load.ts'
@@ -210,6 +211,7 @@ export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId):
   const deleted = await core.db.images.remove(id, whenceTo('deleted'))
   core.notifier.notify({ type: 'image.delete', image: { ...deleted, status: 'deleted' } })
   await eraseData(core, deleted.id, deleted.locations)
+  await forgetCopy(core, deleted.id)
   await removeEncryptionKey(core, ctx, deleted)
 }
 

@@ -1,43 +1,16 @@
 import { randomUUID } from 'node:crypto'
-import { readFileSync, readlinkSync } from 'node:fs'
-import { hostname } from 'node:os'
 import type { Claim, Worker } from '../db/database.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { WorkerId } from '../domain/ids.ts'
+import { isGone, thisProcess } from '../io/process.ts'
 import type { Core } from './core.ts'
 import { eraseData, notifyFailure } from './image-data.ts'
 
-/**
- * Field 22 of /proc/PID/stat: start time in clock ticks since boot; undefined when there is no such process. One that
- * is dead and only not yet reaped by its parent (state Z or X, proc(5)) is none.
- */
-function startTime(pid: number | 'self'): number | undefined {
-  let stat: string
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-  } catch {
-    return undefined
-  }
-  // The second field, the program's name, may hold blanks and parentheses.
-  const [state, ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return state === 'Z' || state === 'X' ? undefined : Number(fields[18])
-}
-
-/** Describes this process so that neighbours can find out whether it still lives. */
-export function thisWorker(): Worker {
-  let node: string
-  try {
-    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim()
-    node = `${boot} ${readlinkSync('/proc/self/ns/pid')}`
-  } catch {
-    node = `${hostname()} ${randomUUID()}` // no neighbour will know it: the lease alone decides
-  }
-  return { id: randomUUID() as WorkerId, node, pid: process.pid, startedAt: startTime('self') ?? 0 }
-}
+/** Describes this process so that neighbours can find out whether it still lives; to others the lease alone decides. */
+export const thisWorker = (): Worker => ({ id: randomUUID() as WorkerId, ...thisProcess() })
 
 /** A worker is dead when its process is known to be gone, or when its lease ran out. */
-const isDead = (worker: Worker, expired: boolean, here: Worker): boolean =>
-  expired || (worker.node === here.node && startTime(worker.pid) !== worker.startedAt)
+const isDead = (worker: Worker, expired: boolean, here: Worker): boolean => expired || isGone(worker, here)
 
 /**
  * Undoes what dead workers left, and what this one could not undo before: half-written data is removed, images go back

@@ -1,3 +1,4 @@
+import type { CachedImage } from '../domain/cached-image.ts'
 import type { AttemptId, ImageId, LocationUri, ProjectId, StoreId, TaskId, WorkerId } from '../domain/ids.ts'
 import type { Image, ImageStatus, Location, Member, MemberStatus } from '../domain/image.ts'
 import type {
@@ -285,10 +286,27 @@ export interface MetadefRepository {
   resourceTypes(): Promise<readonly ResourceType[]>
 }
 
+/** Which node has which images in its cache. Nodes go by the address under which the others reach them. */
+export interface CachedRepository {
+  /** One that is known already is no error. */
+  addNode(node: string): Promise<void>
+  /** What a node has, or of that the one image, in the order of recording. An unknown node has nothing. */
+  list(node: string, image?: ImageId): Promise<readonly CachedImage[]>
+  /** Records an image, in place of what is recorded of it. Throws `not-found` for an unknown node. */
+  put(node: string, cached: CachedImage): Promise<void>
+  /** Counts a hit, or records `first` where nothing is. Throws `not-found` for an unknown node. */
+  touch(node: string, first: CachedImage): Promise<void>
+  /** Nothing to remove is no error. */
+  remove(node: string, image: ImageId): Promise<void>
+  /** The nodes that have it. */
+  nodes(image: ImageId): Promise<readonly string[]>
+}
+
 export interface Database {
   readonly images: ImageRepository
   readonly members: MemberRepository
   readonly workers: WorkerRepository
   readonly metadefs: MetadefRepository
+  readonly cached: CachedRepository
   close(): Promise<void>
 }

@@ -102,6 +102,10 @@ export const SERVERS = {
     },
     oslo_policy: { policy_file: beside('property-policies.yaml') },
   },
+  cache: {
+    DEFAULT: { enabled_import_methods: '[]', image_cache_dir: 'cache', image_cache_driver: 'sqlite' },
+    paste_deploy: { flavor: 'keystone+cachemanagement' },
+  },
   limits: {
     DEFAULT: {
       enabled_import_methods: '[]',

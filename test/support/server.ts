@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { type App, openApp } from '../../src/app.ts'
 import { type IdentityProvider, NOBODY } from '../../src/auth/identity.ts'
 import { readConfig } from '../../src/config/config.ts'
@@ -79,6 +79,8 @@ export async function startServer(
   }
   for (const store of stores) groups[store] = { filesystem_store_datadir: join(dir, store) }
   for (const [group, values] of Object.entries(given)) groups[group] = { ...groups[group], ...values }
+  const cache = given['DEFAULT']?.['image_cache_dir']
+  if (cache !== undefined) groups['DEFAULT'] = { ...groups['DEFAULT'], image_cache_dir: resolve(dir, cache) }
   const file = join(dir, 'glance-api.conf')
   const text = Object.entries(groups).map(([group, values]) =>
     [`[${group}]`, ...Object.entries(values).map(([name, value]) => `${name} = ${value}`)].join('\n'),

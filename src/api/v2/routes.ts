@@ -1,6 +1,7 @@
 import type { Core, RequestContext } from '../../core/core.ts'
 import { ServiceError } from '../../domain/errors.ts'
 import type { Route } from '../http/route.ts'
+import { cacheManagementRoutes, cacheRoutes } from './cache.ts'
 import { infoRoutes, schemaRoutes } from './discovery.ts'
 import { imageDataRoutes } from './image-data.ts'
 import { imageRoutes } from './images.ts'
@@ -15,6 +16,8 @@ export interface V2Options {
   readonly schema: SchemaOptions
   readonly view: Omit<ViewOptions, 'declared'>
   readonly importMethods: readonly string[]
+  /** Whether the older routes of the cache are there. */
+  readonly cacheManagement: boolean
 }
 
 /** The v2 route table. */
@@ -37,6 +40,8 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
     ...metadefSchemaRoutes,
     ...metadefRoutes(core),
     ...infoRoutes(core, importMethods),
+    ...cacheRoutes(core),
+    ...(options.cacheManagement ? cacheManagementRoutes(core) : []),
     {
       method: 'GET',
       path: '',

@@ -1,4 +1,5 @@
 import type { Database } from '../database.ts'
+import { cachedRepository } from './cached.ts'
 import { imageRepository } from './images.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
@@ -30,6 +31,7 @@ export const openDatabase = async (
       members: memberRepository(connection),
       workers: workerRepository(connection),
       metadefs: metadefRepository(connection),
+      cached: cachedRepository(connection),
       close: connection.close,
     }
   } catch (error) {

@@ -59,6 +59,22 @@ export interface MembersTable extends ChildRows {
   status: string
 }
 
+export interface NodesTable {
+  node_reference_id: Generated<number>
+  node_reference_url: string
+}
+
+export interface CachedTable {
+  id: Generated<number>
+  image_id: string
+  last_accessed: string
+  last_modified: string
+  size: number
+  hits: number
+  checksum: string | null
+  node_reference_id: number
+}
+
 export interface WorkersTable {
   id: string
   node: string
@@ -81,6 +97,8 @@ export interface Tables {
   image_tags: TagsTable
   image_locations: LocationsTable
   image_members: MembersTable
+  node_reference: NodesTable
+  cached_images: CachedTable
   glimpse_workers: WorkersTable
   glimpse_claims: ClaimsTable
 }

@@ -1,4 +1,4 @@
-import { constants, write } from 'node:fs'
+import { constants } from 'node:fs'
 import {
   access,
   chmod,
@@ -14,12 +14,12 @@ import {
   unlink,
 } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { promisify } from 'node:util'
 import { bool, integer, multi, text, type Values } from '../../config/options.ts'
 import { type ErrorKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId, LocationUri } from '../../domain/ids.ts'
 import { abortable, type ByteSource, exactLength } from '../../io/bytes.ts'
 import { fileSource, openBuffers } from '../../io/file-source.ts'
+import { writeAll } from '../../io/write-all.ts'
 import { defineStore, guarded, type StoreDriver, type WriteOptions, type Written } from '../driver.ts'
 
 const DEFAULT_DATADIR = '/var/lib/glance/images'
@@ -317,16 +317,6 @@ function parseUri(uri: LocationUri): string {
 }
 
 // Files
-
-/** FileHandle's own write copies a buffer over shared memory, which costs as much again as writing it. */
-const writeAt = promisify(write)
-
-async function writeAll(file: FileHandle, chunk: Buffer, position: number): Promise<void> {
-  for (let done = 0; done < chunk.length; ) {
-    const { bytesWritten } = await writeAt(file.fd, chunk, done, chunk.length - done, position + done)
-    done += bytesWritten
-  }
-}
 
 /** Writes only blocks that are not zero; the file grows over the others by its next write, or by `truncate` at its end. */
 function sparseWriter(blockSize: number): typeof writeAll {

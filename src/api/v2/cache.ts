@@ -1,0 +1,154 @@
+import {
+  cacheImage,
+  cleanCache,
+  clearCache,
+  listCache,
+  listCachedNodes,
+  managedCache,
+  pruneCache,
+  uncacheImage,
+} from '../../core/cached-images.ts'
+import type { Core, RequestContext } from '../../core/core.ts'
+import type { CachedImage } from '../../domain/cached-image.ts'
+import { ServiceError } from '../../domain/errors.ts'
+import type { ApiResponse, Method, Route } from '../http/route.ts'
+import { imageId } from './images.ts'
+
+type CacheRoute = Route<RequestContext>
+
+/** Times are seconds since 1970. A record of the service database shows more of itself. */
+const show = ({ imageId, hits, lastAccessed, lastModified, size, checksum, row }: CachedImage) => ({
+  ...(row === undefined ? {} : { id: row }),
+  image_id: imageId,
+  hits,
+  last_accessed: lastAccessed.getTime() / 1000,
+  last_modified: lastModified.getTime() / 1000,
+  size,
+  ...(row === undefined ? {} : { checksum }),
+})
+
+export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
+  {
+    method: 'GET',
+    path: '/cache',
+    handle: async ({ context }) => {
+      const { cached, queued } = await listCache(core, context)
+      return { status: 200, json: { cached_images: cached.map(show), queued_images: queued } }
+    },
+  },
+  {
+    method: 'DELETE',
+    path: '/cache',
+    handle: async ({ context, headers }) => {
+      await clearCache(core, context, String(headers['x-image-cache-clear-target'] ?? '').toLowerCase())
+      return { status: 204 }
+    },
+  },
+  {
+    method: 'DELETE',
+    path: '/cache/:image_id',
+    handle: async (request) => {
+      await uncacheImage(core, request.context, imageId(request))
+      return { status: 204 }
+    },
+  },
+  {
+    method: 'PUT',
+    path: '/cache/:image_id',
+    handle: async (request) => {
+      await cacheImage(core, request.context, imageId(request))
+      return { status: 202 }
+    },
+  },
+  {
+    method: 'GET',
+    path: '/cache/nodes/:image_id',
+    handle: async (request) => ({
+      status: 200,
+      json: await listCachedNodes(core, request.context, imageId(request)),
+    }),
+  },
+  {
+    method: 'POST',
+    path: '/cache/clean',
+    handle: async ({ context }) => {
+      await cleanCache(core, context)
+      return { status: 200 }
+    },
+  },
+  {
+    method: 'POST',
+    path: '/cache/prune',
+    handle: async ({ context }) => {
+      const { files, bytes } = await pruneCache(core, context)
+      return { status: 200, json: { total_files_pruned: files, total_bytes_pruned: bytes } }
+    },
+  },
+]
+
+/** The older routes, of pipelines with `cachemanagement`; glance-cache-manage uses them. */
+export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
+  const routes: readonly CacheRoute[] = [
+    {
+      method: 'GET',
+      path: '/cached_images',
+      handle: async ({ context }) => done({ cached_images: (await managedCache(core, context).list()).map(show) }),
+    },
+    {
+      method: 'DELETE',
+      path: '/cached_images',
+      handle: async ({ context }) => done({ num_deleted: await managedCache(core, context).evictAll() }),
+    },
+    {
+      method: 'DELETE',
+      path: '/cached_images/:image_id',
+      handle: async (request) => {
+        await managedCache(core, request.context).evict(imageId(request))
+        return done(null)
+      },
+    },
+    {
+      method: 'GET',
+      path: '/queued_images',
+      handle: async ({ context }) => done({ queued_images: await managedCache(core, context).queued() }),
+    },
+    {
+      method: 'DELETE',
+      path: '/queued_images',
+      handle: async ({ context }) => done({ num_deleted: await managedCache(core, context).dequeueAll() }),
+    },
+    {
+      method: 'PUT',
+      path: '/queued_images/:image_id',
+      handle: async (request) => {
+        await managedCache(core, request.context).enqueue(imageId(request))
+        return done(null)
+      },
+    },
+    {
+      method: 'DELETE',
+      path: '/queued_images/:image_id',
+      handle: async (request) => {
+        await managedCache(core, request.context).dequeue(imageId(request))
+        return done(null)
+      },
+    },
+  ]
+  return [...routes, ...others(routes)]
+}
+
+const done = (json: unknown): ApiResponse => ({ status: 200, json })
+
+const METHODS: readonly Method[] = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE']
+
+/** Other methods on the same paths are not refused (405): as far as upstream's router knows, there is nothing. */
+function others(routes: readonly CacheRoute[]): readonly CacheRoute[] {
+  const handle = async (): Promise<ApiResponse> => {
+    throw new ServiceError('not-found', 'The resource could not be found.')
+  }
+  return [...new Set(routes.map(({ path }) => path))].flatMap((path) =>
+    METHODS.filter((method) => !routes.some((route) => route.path === path && route.method === method)).map(
+      (method) => ({ method, path, handle }),
+    ),
+  )
+}
