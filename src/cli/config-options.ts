@@ -10,7 +10,7 @@ type Given = { readonly file: string } | { readonly dir: string }
  */
 export function withConfigOptions(
   command: Command,
-  program: string,
+  program: string | readonly string[],
 ): (overrides?: Readonly<Record<string, string>>) => Config {
   const configs: Given[] = []
   const gather = (flag: string, help: string, make: (value: string) => Given) =>

@@ -13,6 +13,10 @@ export async function main(name: string, argv: readonly string[]): Promise<void>
     glimpse: glimpseCommand,
     'glance-api': apiCommand,
     'glance-manage': async () => (await import('./manage.ts')).manageCommand(),
+    'glance-cache-manage': async () => (await import('./cache-manage.ts')).cacheManageCommand(),
+    'glance-cache-prefetcher': async () => (await import('./cache-jobs.ts')).prefetcherCommand(),
+    'glance-cache-pruner': async () => (await import('./cache-jobs.ts')).prunerCommand(),
+    'glance-cache-cleaner': async () => (await import('./cache-jobs.ts')).cleanerCommand(),
   }
   const make = commands[name] ?? glimpseCommand
   try {

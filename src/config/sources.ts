@@ -5,8 +5,8 @@ import { ServiceError } from '../domain/errors.ts'
 import { parseIni } from './ini.ts'
 
 export interface Sources {
-  /** The command, such as `glance-api`; it names the default files. */
-  readonly program: string
+  /** The command, such as `glance-api`; it names the default files. Of several, the later one's beat the earlier's. */
+  readonly program: string | readonly string[]
   /** `--config-file` and `--config-dir` in the order given; a later one beats an earlier one. */
   readonly configs?: readonly ({ readonly file: string } | { readonly dir: string })[]
   readonly env?: Readonly<Record<string, string | undefined>>
@@ -111,10 +111,12 @@ const search = (dirs: readonly string[], name: string): string | undefined =>
 
 /** Which files to read, and the directories they come from. */
 function locate(sources: Sources): { files: readonly string[]; dirs: readonly string[] } {
-  const { program, configs = [], home } = sources
+  const { configs = [], home } = sources
   const path = (given: string) => resolve(home ? given.replace(/^~(?=\/|$)/, home) : given)
   const standard = (...names: string[]) => names.flatMap((name) => search(standardDirs(sources), name) ?? [])
-  const defaultDirs = configs.some((one) => 'dir' in one) ? [] : standard('glance.conf.d', `${program}.conf.d`)
+  const defaultDirs = configs.some((one) => 'dir' in one)
+    ? []
+    : standard('glance.conf.d', ...programs(sources, '.conf.d'))
   const given = configs.map((one) => ('dir' in one ? { dir: path(one.dir) } : { file: path(one.file) }))
   return {
     files: [
@@ -127,12 +129,16 @@ function locate(sources: Sources): { files: readonly string[]; dirs: readonly st
 }
 
 /** OS_GLANCE_CONFIG_DIR names the one directory to look into, and then the program's file must be there. */
-function defaultFiles({ program, env = {} }: Sources, standard: (...names: string[]) => readonly string[]) {
-  const dir = env['OS_GLANCE_CONFIG_DIR']?.trim()
-  if (!dir) return standard('glance.conf', `${program}.conf`)
-  const importFile = search([dir], 'glance-image-import.conf')
-  return [...(importFile === undefined ? [] : [importFile]), resolve(dir, `${program}.conf`)]
+function defaultFiles(sources: Sources, standard: (...names: string[]) => readonly string[]) {
+  const dir = sources.env?.['OS_GLANCE_CONFIG_DIR']?.trim()
+  const [own = '', ...more] = programs(sources, '.conf')
+  if (!dir) return standard('glance.conf', own, ...more)
+  const found = (name: string) => search([dir], name) ?? []
+  return [found('glance-image-import.conf'), resolve(dir, own), more.map(found)].flat(2)
 }
+
+const programs = ({ program }: Sources, suffix: string): readonly string[] =>
+  [program].flat().map((name) => `${name}${suffix}`)
 
 function filesIn(dir: string): readonly string[] {
   const names = orInvalid(`Cannot read configuration directory ${dir}`, () => readdirSync(dir))
