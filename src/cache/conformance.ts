@@ -93,6 +93,15 @@ export function cacheConformance({ name, open, skip }: CacheHarness): void {
       assert.deepEqual(await filesIn(dir, 'incomplete'), [])
     })
 
+    it('keeps an image of no bytes too', async (t) => {
+      const cache = await openIn(t, await newFolder(t))
+      const image = newImage(0)
+      const store = newStore(image)
+      for (let i = 0; i < 2; i++) assert.equal((await download(cache, image, store)).length, 0)
+      await until(async () => (await cache.list()).length === 1, 'the copy')
+      assert.equal(store.reads.length, 1)
+    })
+
     it('evicts one, and all', async (t) => {
       const dir = await newFolder(t)
       const cache = await openIn(t, dir)

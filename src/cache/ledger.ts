@@ -12,7 +12,7 @@ export interface FillEntry {
   readonly ours: boolean
   /** Its process is known to be dead. */
   readonly orphaned: boolean
-  /** Its process may run in another container, where nobody can look, or have died with an earlier boot. */
+  /** Its process is of another container, where nobody can look. */
   readonly far: boolean
   /** The image was evicted meanwhile: the file is not to be kept. */
   readonly cancelled: boolean
@@ -51,6 +51,9 @@ type JobRow = {
   readonly cancelled: number
 }
 
+/** The folder is on a disk of this machine: what was there before its last boot is no more. */
+const bootOf = ({ node }: { readonly node: string }): string => node.split(' ')[0] ?? ''
+
 export async function openLedger(path: string): Promise<Ledger> {
   const db = await openLocalDatabase(path, SCHEMA)
   const here: ProcessName = thisProcess()
@@ -69,7 +72,7 @@ export async function openLedger(path: string): Promise<Ledger> {
           imageId: row.name as ImageId,
           size: row.size,
           ours: row.owner === owner,
-          orphaned: isGone(nameOf(row), here),
+          orphaned: isGone(nameOf(row), here) || bootOf(row) !== bootOf(here),
           far: row.node !== here.node,
           cancelled: row.cancelled === 1,
         })),

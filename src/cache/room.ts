@@ -5,7 +5,7 @@ import type { Layout } from './layout.ts'
 import type { Book, FillEntry } from './ledger.ts'
 
 /** After so long without a write, the file of a process that cannot be looked at is taken for abandoned. */
-const FAR_MS = 120_000
+const FAR_MS = 30_000
 
 export interface Pruned {
   readonly files: number
@@ -36,7 +36,7 @@ const sum = (all: readonly { readonly size: number }[]): number => all.reduce((t
 export function openRoom(layout: Layout, driver: CacheDriver, maxSize: number, isOurs: (id: ImageId) => boolean): Room {
   const isAlive = async ({ imageId, ours, far, orphaned }: FillEntry): Promise<boolean> => {
     if (ours) return isOurs(imageId)
-    if (!far) return !orphaned
+    if (orphaned || !far) return !orphaned
     const part = await layout.part(imageId)
     return part !== undefined && Date.now() - part.modified.getTime() < FAR_MS
   }

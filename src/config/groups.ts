@@ -226,11 +226,17 @@ const data = {
   worker_self_reference_url: text({
     help: 'URL under which the other nodes reach this one, for data that is staged here. When not set, `public_endpoint`.',
   }),
-  image_cache_dir: text({ help: 'Directory of the image cache. When not set, there is none.' }),
+  image_cache_dir: text({
+    help:
+      'Directory of the image cache, on a local file system; created when it is missing. When not set, there is no ' +
+      'cache. Downloads go through it when `[paste_deploy] flavor` contains caching or cachemanagement.',
+  }),
   image_cache_driver: choice(['sqlite', 'xattr', 'centralized_db'], {
     default: 'centralized_db',
     ignoreCase: true,
-    help: 'What keeps the index of the image cache: a local database, extended attributes, or the service database.',
+    help:
+      'What keeps the index of the image cache: a local database, extended attributes, or the service database, which ' +
+      'then needs `worker_self_reference_url`. One that cannot be used is replaced by sqlite, with a warning.',
   }),
   image_cache_sqlite_db: text({
     default: 'cache.db',
@@ -240,12 +246,16 @@ const data = {
   image_cache_max_size: integer({
     default: 10_737_418_240,
     min: 0,
-    help: 'Size in bytes to which glance-cache-pruner reduces the image cache.',
+    help:
+      'Most bytes in the image cache, at every moment: what was read longest ago makes way for what comes. Larger ' +
+      'images are not cached, and nothing is with 0.',
   }),
   image_cache_stall_time: integer({
     default: 86_400,
     min: 0,
-    help: 'Seconds after which glance-cache-cleaner takes an unfinished file for abandoned.',
+    help:
+      'Seconds without a new byte after which an unfinished file of the image cache is taken for abandoned; at least ' +
+      '60 while a store is being read.',
   }),
 } as const satisfies OptionGroup
 
