@@ -4,6 +4,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { ImageCache } from './cache.ts'
 import { openSqliteDriver } from './drivers/sqlite.ts'
 import {
   ALL,
@@ -81,6 +82,20 @@ describe('image cache', () => {
     assert.equal(other.reads.length, 1)
     assert.ok((other.reads[0]?.offset ?? 0) > 0, 'what was read already is not read again')
     assert.deepEqual(await filesIn(dir, 'incomplete'), [])
+  })
+
+  it('lets nobody read along whose image has got other data meanwhile', async (t) => {
+    const dir = await newFolder(t)
+    const caches = [await openCache(t, dir), await openCache(t, dir)]
+    const old = newImage(100_000)
+    const image = newImage(100_000, { id: old.id })
+    const store = newStore(old, { held: true })
+    const first = download(caches[0] as ImageCache, old, store)
+    await until(() => store.reads.length === 1, 'the read')
+    for (const cache of caches) assert.ok((await download(cache, image, newStore(image))).equals(image.data))
+    store.allow()
+    assert.ok((await first).equals(old.data))
+    for (const cache of caches) assert.ok((await download(cache, image, newStore(image))).equals(image.data))
   })
 
   it('completes the copy though its only client goes, or stands still', async (t) => {
@@ -259,7 +274,6 @@ describe('image cache', () => {
     for (const { id } of images) {
       assert.equal(await here.enqueue(id), true)
       assert.equal(await there.enqueue(id), false)
-      await delay(5)
     }
     const ids = images.map(({ id }) => id)
     assert.deepEqual(await there.queued(), ids)

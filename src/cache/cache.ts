@@ -13,6 +13,7 @@ import { fillFile, isSpoilt } from './fill.ts'
 import { followedGrowth, type Growth, type OwnGrowth, ownGrowth } from './growth.ts'
 import type { Layout } from './layout.ts'
 import { openLedger } from './ledger.ts'
+import { queueServer, type Take } from './queue.ts'
 import { openRoom, type Pruned } from './room.ts'
 import { type Fetch, tailSource } from './tail.ts'
 
@@ -52,7 +53,7 @@ export interface ImageCache {
    * Hands each queued id to `take` once, in order, unless another process of the node does that already; resolves when
    * none is left. What `take` neither fills nor dequeues stays queued.
    */
-  serveQueue(take: (id: ImageId) => Promise<void>): Promise<void>
+  serveQueue(take: Take): Promise<void>
   /** Evicts what is above the bound, the copies read longest ago first. */
   prune(): Promise<Pruned>
   /** Removes what failed or stalled. */
@@ -81,6 +82,12 @@ const PUMP_MIB = 8
 const SHORTEST_STALL_MS = 60_000
 const LONGEST_TIMER_MS = 2_147_483_647
 
+/** A copy that is being made, by whichever process. */
+interface Growing {
+  readonly data: string
+  readonly growth: Promise<Growth | 'complete' | undefined>
+}
+
 /** A copy that this process makes. */
 interface Fill {
   readonly growth: OwnGrowth
@@ -96,10 +103,11 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
   const closing = new AbortController()
   const watchMs = Math.min(Math.max(stallMs, SHORTEST_STALL_MS), LONGEST_TIMER_MS)
   /** What grows here or is followed, from the moment that somebody asked for it. */
-  const growths = new Map<ImageId, Promise<Growth | 'complete' | undefined>>()
+  const growths = new Map<ImageId, Growing>()
   /** What this process has reserved room for; an entry of ours that is not among them was left behind. */
   const held = new Set<ImageId>()
   const fills = new Map<ImageId, Fill>()
+  const queue = queueServer(ledger, layout, closing.signal)
   const room = openRoom(layout, driver, maxSize, (id) => held.has(id))
 
   /** The open file of the copy, when it is one of this image's data. */
@@ -126,13 +134,20 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
     if (copy !== undefined) await driver.touch(copy)
   }
 
-  /** The growth of the copy, which begins now unless it has begun before. */
-  const grow = (image: Image, fetch: Fetch): Promise<Growth | 'complete' | undefined> => {
+  const growing = (image: Image): Growing['growth'] | undefined => {
     const known = growths.get(image.id)
+    return known?.data === nameOf(image) ? known.growth : undefined
+  }
+  /** The growth of the copy, which begins now unless it has begun before. */
+  const grow = (image: Image, fetch: Fetch): Growing['growth'] => {
+    const known = growing(image)
     if (known !== undefined) return known
     const growth = begin(image, fetch)
-    growths.set(image.id, growth)
-    const forget = () => void growths.delete(image.id)
+    const entry = { data: nameOf(image), growth }
+    growths.set(image.id, entry)
+    const forget = () => {
+      if (growths.get(image.id) === entry) growths.delete(image.id)
+    }
     growth.then((begun) => {
       if (begun === undefined || begun === 'complete') return forget()
       const ended = fills.get(image.id)?.ended ?? begun.beyond(begun.size - 1)
@@ -140,14 +155,10 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
     }, forget)
     return growth
   }
-  const begin = async (image: Image, fetch: Fetch): Promise<Growth | 'complete' | undefined> => {
+  const begin = async (image: Image, fetch: Fetch): Growing['growth'] => {
     const { id, size } = image
     if (size === null || size > maxSize) return undefined
-    const file = await ledger.locked(async (book) => {
-      const reserved = await room.reserve(book, id, size)
-      if (typeof reserved === 'object') held.add(id)
-      return reserved
-    })
+    const file = await reserve(image, size)
     if (file === 'taken') return followedGrowth(layout, id, size, () => isFilled(id))
     if (file === undefined || file === 'complete') return file
     const stop = new AbortController()
@@ -164,6 +175,20 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
       await file.close()
       await drop(id)
       return undefined
+    }
+  }
+  const reserve = async (image: Image, size: number): ReturnType<typeof room.reserve> => {
+    let reserved: Awaited<ReturnType<typeof room.reserve>>
+    try {
+      await ledger.locked(async (book) => {
+        reserved = await room.reserve(book, image.id, size, nameOf(image))
+        if (typeof reserved === 'object') held.add(image.id)
+      })
+      return reserved
+    } catch (error) {
+      held.delete(image.id)
+      if (typeof reserved === 'object') await reserved.close()
+      throw error
     }
   }
   const isFilled = (id: ImageId): Promise<boolean> =>
@@ -209,8 +234,9 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
       if (entry?.ours !== true) return // taken for dead: the name is somebody else's by now
       if (entry.cancelled) await layout.removePart(id)
       else {
-        await layout.complete(id)
+        // First what it is a copy of: a reader must not find it without.
         await record(id, checksum)
+        await layout.complete(id)
         await layout.removeMarker(id)
       }
       book.end(id)
@@ -218,7 +244,7 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
   /** The file decides what is cached: a record that cannot be made costs only its numbers. */
   const record = async (id: ImageId, checksum: string | null): Promise<void> => {
     try {
-      const copy = await layout.copy(id)
+      const copy = await layout.part(id)
       if (copy !== undefined) await driver.add(copy, { ...unrecorded(copy), lastAccessed: new Date(), checksum })
     } catch (error) {
       log.warn(`The cached copy of image ${id} has no record`, error)
@@ -246,43 +272,14 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
     const copy = await readCopy(image, range, signal)
     if (copy !== undefined) return copy
     const whole = range.length === image.size
-    const joins = growths.has(image.id)
-    const growth = await (whole ? grow(image, fetch) : growths.get(image.id))
+    const joins = growing(image) !== undefined
+    const growth = await (whole ? grow(image, fetch) : growing(image))
     if (growth === 'complete') return readCopy(image, range, signal)
     // What a growing copy has not reached yet comes sooner from the store.
     if (growth === undefined || range.offset > growth.available()) return undefined
     const file = await growth.open()
     if (file !== undefined && joins) count(countLater(image.id))
     return file && tailSource(growth, file, range, { signal, buffers, fetch })
-  }
-
-  let serving: Promise<void> | undefined
-  /** Somebody asked while the queue was being served. */
-  let again = false
-  const serve = async (take: (id: ImageId) => Promise<void>): Promise<void> => {
-    try {
-      while (again && !closing.signal.aborted) {
-        again = false
-        await serveOnce(take)
-      }
-    } finally {
-      serving = undefined
-    }
-  }
-  const serveOnce = async (take: (id: ImageId) => Promise<void>): Promise<void> => {
-    const taken = new Set<ImageId>()
-    for (;;) {
-      const next = await ledger.locked(async (book) => {
-        if (!book.takeTurn()) return undefined
-        const waiting = closing.signal.aborted ? undefined : (await layout.markers()).find((id) => !taken.has(id))
-        // Looked for and given back in one step: who queues one after this finds the turn free.
-        if (waiting === undefined) book.endTurn()
-        return waiting
-      })
-      if (next === undefined) return
-      taken.add(next)
-      await take(next)
-    }
   }
 
   const list: ImageCache['list'] = async () => {
@@ -348,11 +345,7 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
       return removed
     },
     queued: layout.markers,
-    serveQueue: (take) => {
-      again = true
-      serving ??= serve(take)
-      return serving
-    },
+    serveQueue: queue.serve,
     prune: () => ledger.locked((book) => room.prune(book)),
     clean: () =>
       ledger.locked(async (book) => {
@@ -368,13 +361,16 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
     close: async () => {
       closing.abort(new ServiceError('unavailable', 'The service is shutting down'))
       await Promise.all([...fills.values()].map(({ ended }) => ended))
-      await serving?.catch(() => undefined)
+      await queue.idle()
       await pump.close()
       await driver.close()
       await ledger.close()
     },
   }
 }
+
+/** Names the data of an image: it may be given other data when its locations are replaced. */
+const nameOf = ({ size, checksum, osHashValue }: Image): string => `${size} ${checksum ?? osHashValue ?? ''}`
 
 /** What is known of a copy from its file alone. */
 const unrecorded = ({ imageId, size, modified }: Copy): CachedImage => ({

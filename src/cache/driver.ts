@@ -22,7 +22,7 @@ export interface CacheDriver {
   find(copy: Copy): Promise<CachedImage | undefined>
   /** What is recorded of any of `copies`. */
   list(copies: readonly Copy[]): Promise<readonly CachedImage[]>
-  /** Records a copy, in place of what was recorded of another of this image. `size` is the file's. */
+  /** Records a copy, which may still have to get its name, in place of what was recorded of another of this image. */
   add(copy: Copy, record: CachedImage): Promise<void>
   /** `copy` is being read: one more hit, last accessed now. */
   touch(copy: Copy): Promise<void>

@@ -51,8 +51,9 @@ export interface TestImage extends Image {
   readonly data: Buffer
 }
 
-export function newImage(size: number, change: Partial<Image> = {}): TestImage {
-  const data = randomBytes(size)
+/** With random data, unless `change` brings some. */
+export function newImage(size: number, change: Partial<TestImage> = {}): TestImage {
+  const { data = randomBytes(size) } = change
   return {
     id: randomUUID() as ImageId,
     name: null,

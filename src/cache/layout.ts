@@ -16,8 +16,8 @@ export interface Layout {
   /** A new file to fill; what lay there before is gone. */
   begin(id: ImageId): Promise<FileHandle>
   openPart(id: ImageId): Promise<FileHandle | undefined>
-  /** Bytes written, and when last; undefined when there is no such file. */
-  part(id: ImageId): Promise<{ readonly size: number; readonly modified: Date } | undefined>
+  /** The file that is being filled, as far as it is; undefined when there is none. */
+  part(id: ImageId): Promise<Copy | undefined>
   parts(): Promise<readonly ImageId[]>
   /** A filled file becomes the copy. */
   complete(id: ImageId): Promise<void>
@@ -69,13 +69,14 @@ export async function openLayout(dir: string): Promise<Layout> {
       .filter((entry) => entry.isFile() && NAME.test(entry.name))
       .map(({ name }) => name as ImageId)
 
-  const copy: Layout['copy'] = async (id) => {
-    if (!isUuid(id)) return undefined // an index or a lock of upstream's lies in the same folder
-    const path = pathIn('', id)
+  const look = async (folder: string, id: ImageId): Promise<Copy | undefined> => {
+    const path = pathIn(folder, id)
     const found = await orMissing(stat(path))
     if (!found?.isFile()) return undefined
     return { imageId: id, path, size: found.size, modified: found.mtime, accessed: found.atime }
   }
+  // An index or a lock of upstream's may lie beside the copies.
+  const copy: Layout['copy'] = async (id) => (isUuid(id) ? look('', id) : undefined)
   const markers: Layout['markers'] = async () => {
     const found = await Promise.all(
       (await namesIn('queue')).map(async (id) => ({
@@ -100,10 +101,7 @@ export async function openLayout(dir: string): Promise<Layout> {
       return open(pathIn('incomplete', id), 'wx', 0o640)
     },
     openPart: (id) => orMissing(open(pathIn('incomplete', id), 'r')),
-    part: async (id) => {
-      const found = await orMissing(stat(pathIn('incomplete', id)))
-      return found && { size: found.size, modified: found.mtime }
-    },
+    part: (id) => look('incomplete', id),
     parts: () => namesIn('incomplete'),
     complete: (id) => rename(pathIn('incomplete', id), pathIn('', id)),
     removePart: async (id) => {
@@ -111,7 +109,10 @@ export async function openLayout(dir: string): Promise<Layout> {
     },
     addMarker: async (id) => {
       try {
-        await (await open(pathIn('queue', id), 'wx', 0o640)).close()
+        const marker = await open(pathIn('queue', id), 'wx', 0o640)
+        // By hand: the clock of the file system has ticks of some milliseconds, and the order counts.
+        const now = (performance.timeOrigin + performance.now()) / 1000
+        await marker.utimes(now, now).finally(() => marker.close())
         return true
       } catch (error) {
         if (error instanceof Error && 'code' in error && error.code === 'EEXIST') return false

@@ -11,9 +11,9 @@ it('an entry is ours, a living neighbour’s, far away, or an orphan', async (t)
   const path = join(await newFolder(t), 'ledger.db')
   const [here, there] = [await openLedger(path), await openLedger(path)]
   t.after(() => Promise.all([here.close(), there.close()]))
-  await here.locked(async (book) => book.begin(id, 7))
+  await here.locked(async (book) => book.begin(id, 7, 'd'))
   const seen = (ledger: typeof here) => ledger.locked(async (book) => book.fills()[0])
-  const entry = { imageId: id, size: 7, ours: true, orphaned: false, far: false, cancelled: false }
+  const entry = { imageId: id, size: 7, data: 'd', ours: true, orphaned: false, far: false, cancelled: false }
   assert.deepEqual(await seen(here), entry)
   assert.deepEqual(await seen(there), { ...entry, ours: false })
   const raw = new DatabaseSync(path)
@@ -41,7 +41,7 @@ it('nobody else has the book open, and who dies with it has written nothing', as
   }
   await Promise.all([here, there, here, there].map((ledger) => ledger.locked(work)))
   const failing = here.locked(async (book) => {
-    book.begin(id, 1)
+    book.begin(id, 1, 'd')
     throw new Error('killed')
   })
   await assert.rejects(failing, /killed/)

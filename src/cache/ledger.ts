@@ -8,6 +8,8 @@ export interface FillEntry {
   readonly imageId: ImageId
   /** Bytes that it will have. */
   readonly size: number
+  /** Names the data, which an image may exchange for other. */
+  readonly data: string
   /** Whether it is this process that fills it. */
   readonly ours: boolean
   /** Its process is known to be dead. */
@@ -21,7 +23,7 @@ export interface FillEntry {
 /** What the processes of a node agree on, while one of them has it open. */
 export interface Book {
   fills(): readonly FillEntry[]
-  begin(id: ImageId, size: number): void
+  begin(id: ImageId, size: number, data: string): void
   cancel(id: ImageId): void
   end(id: ImageId): void
   /** Makes this process the one that serves the queue, unless a neighbour that lives does. */
@@ -35,8 +37,8 @@ export interface Ledger {
   close(): Promise<void>
 }
 
-const SCHEMA = `CREATE TABLE IF NOT EXISTS jobs (name TEXT PRIMARY KEY, size INTEGER NOT NULL, owner TEXT NOT NULL,
-  node TEXT NOT NULL, pid INTEGER NOT NULL, started_at INTEGER NOT NULL, cancelled INTEGER NOT NULL) WITHOUT ROWID`
+const SCHEMA = `CREATE TABLE IF NOT EXISTS jobs (name TEXT PRIMARY KEY, size INTEGER NOT NULL, data TEXT NOT NULL,
+  owner TEXT NOT NULL, node TEXT NOT NULL, pid INTEGER NOT NULL, started_at INTEGER NOT NULL, cancelled INTEGER NOT NULL) WITHOUT ROWID`
 
 /** The job of serving the queue; no image can be called so. */
 const TURN = '(queue)'
@@ -44,6 +46,7 @@ const TURN = '(queue)'
 type JobRow = {
   readonly name: string
   readonly size: number
+  readonly data: string
   readonly owner: string
   readonly node: string
   readonly pid: number
@@ -61,29 +64,30 @@ export async function openLedger(path: string): Promise<Ledger> {
 
   const book = ({ all, run }: Statements): Book => {
     const nameOf = ({ node, pid, started_at: startedAt }: JobRow): ProcessName => ({ node, pid, startedAt })
-    const put = (name: string, size: number) =>
+    const put = (name: string, size: number, data: string) =>
       run(
-        'INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, 0)',
-        ...[name, size, owner, here.node, here.pid, here.startedAt],
+        'INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, 0)',
+        ...[name, size, data, owner, here.node, here.pid, here.startedAt],
       )
     return {
       fills: () =>
         all<JobRow>('SELECT * FROM jobs WHERE name <> ? ORDER BY name', TURN).map((row) => ({
           imageId: row.name as ImageId,
           size: row.size,
+          data: row.data,
           ours: row.owner === owner,
           orphaned: isGone(nameOf(row), here) || bootOf(row) !== bootOf(here),
           far: row.node !== here.node,
           cancelled: row.cancelled === 1,
         })),
-      begin: (id, size) => void put(id, size),
+      begin: (id, size, data) => void put(id, size, data),
       cancel: (id) => void run('UPDATE jobs SET cancelled = 1 WHERE name = ?', id),
       end: (id) => void run('DELETE FROM jobs WHERE name = ?', id),
       takeTurn: () => {
         const [holder] = all<JobRow>('SELECT * FROM jobs WHERE name = ?', TURN)
         const alive = holder !== undefined && holder.node === here.node && !isGone(nameOf(holder), here)
         if (alive && holder.owner !== owner) return false
-        put(TURN, 0)
+        put(TURN, 0, '')
         return true
       },
       endTurn: () => void run('DELETE FROM jobs WHERE name = ? AND owner = ?', TURN, owner),

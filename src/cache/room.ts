@@ -19,9 +19,9 @@ export interface Pruned {
 export interface Room {
   /**
    * Keeps room for a file and creates it; copies that were not read for the longest time make way. `taken` when another
-   * process fills it, undefined when it does not fit.
+   * process fills it, undefined when it does not fit or other data of the image is in its place.
    */
-  reserve(book: Book, id: ImageId, size: number): Promise<FileHandle | 'complete' | 'taken' | undefined>
+  reserve(book: Book, id: ImageId, size: number, data: string): Promise<FileHandle | 'complete' | 'taken' | undefined>
   evict(copy: Copy): Promise<boolean>
   /** Until what is there is within the bound. */
   prune(book: Book): Promise<Pruned>
@@ -72,11 +72,12 @@ export function openRoom(layout: Layout, driver: CacheDriver, maxSize: number, i
     evict,
     sweep,
     isAlive,
-    reserve: async (book, id, size) => {
+    reserve: async (book, id, size, data) => {
       if ((await layout.copy(id)) !== undefined) return 'complete'
       await sweep(book)
       const fills = book.fills()
-      if (fills.some(({ imageId }) => imageId === id)) return 'taken'
+      const present = fills.find(({ imageId }) => imageId === id)
+      if (present !== undefined) return present.data === data ? 'taken' : undefined
       const copies = await layout.copies()
       const parts = await Promise.all(fills.map(async ({ imageId }) => (await layout.part(imageId)) ?? { size: 0 }))
       // A disk that is short of room bounds the cache too.
@@ -85,7 +86,7 @@ export function openRoom(layout: Layout, driver: CacheDriver, maxSize: number, i
       if (others > limit) return undefined
       await evictDownTo(copies, limit - others)
       const file = await layout.begin(id)
-      book.begin(id, size)
+      book.begin(id, size, data)
       return file
     },
     prune: async (book) => {
