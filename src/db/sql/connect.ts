@@ -1,9 +1,11 @@
 import type { Database } from '../database.ts'
 import { imageRepository } from './images.ts'
+import { jobRepository } from './jobs.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
 import { migrate } from './migrations.ts'
 import { type ConnectOptions, connect } from './session.ts'
+import { taskRepository } from './tasks.ts'
 import { workerRepository } from './workers.ts'
 
 /** As `[database]` of the configuration has it. */
@@ -30,6 +32,8 @@ export const openDatabase = async (
       members: memberRepository(connection),
       workers: workerRepository(connection),
       metadefs: metadefRepository(connection),
+      tasks: taskRepository(connection),
+      jobs: jobRepository(connection),
       close: connection.close,
     }
   } catch (error) {

@@ -59,6 +59,27 @@ export interface MembersTable extends ChildRows {
   status: string
 }
 
+export interface TasksTable extends Rows {
+  id: string
+  type: string
+  status: string
+  /** Empty where upstream has none, because the column must not be NULL. */
+  owner: string
+  expires_at: string | null
+  image_id: string | null
+  request_id: string | null
+  user_id: string | null
+}
+
+export interface TaskInfoTable {
+  task_id: string
+  /** JSON */
+  input: string | null
+  /** JSON */
+  result: string | null
+  message: string | null
+}
+
 export interface WorkersTable {
   id: string
   node: string
@@ -75,12 +96,22 @@ export interface ClaimsTable {
   store: string
 }
 
+export interface JobsTable {
+  task: string
+  image_id: string
+  worker: string
+  tries: number
+}
+
 export interface Tables {
   images: ImagesTable
   image_properties: PropertiesTable
   image_tags: TagsTable
   image_locations: LocationsTable
   image_members: MembersTable
+  tasks: TasksTable
+  task_info: TaskInfoTable
   glimpse_workers: WorkersTable
   glimpse_claims: ClaimsTable
+  glimpse_jobs: JobsTable
 }
