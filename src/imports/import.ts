@@ -14,8 +14,9 @@ export interface Staging {
   /** Names it in claims and configurations, as upstream does. */
   readonly id: StoreId
   /**
-   * All or nothing, and synced to the disk. Throws `conflict` if there is staged data, `too-large` when the medium is
-   * full, `invalid` when the body has not `size` bytes. Resolves with the size.
+   * All or nothing, and synced to the disk; what an unfinished write of the image left is removed first. Throws
+   * `conflict` if there is staged data, `too-large` when the medium is full, `invalid` when the body has not `size`
+   * bytes. Resolves with the size.
    */
   write(image: ImageId, body: ByteSource, options: StagingWrite): Promise<number>
   /** Throws `not-found`. */
@@ -28,6 +29,9 @@ export interface Staging {
   replace(image: ImageId, suffix: string): Promise<void>
   /** Removes all there is of the image; nothing to remove is no error. */
   remove(image: ImageId): Promise<void>
+  /** Images of which something has been here for `ageMs` at least, whether or not there are such images. */
+  list(ageMs: number): Promise<readonly ImageId[]>
+  close(): Promise<void>
 }
 
 export interface StagingWrite {
@@ -75,13 +79,21 @@ export interface ImportMethod {
   readonly name: string
   /** What the image must be when it is asked for. */
   readonly from: ImageStatus
+  /** Throws `invalid` when a member of `method` in the request is missing or none; asked before policy is. */
+  admit?(method: Readonly<Record<string, unknown>>): void
   /**
-   * Checks the members of `method` in the request while the client still waits; what it returns is kept in the task's
-   * input and given to `steps`, maybe in another process. Throws `invalid` with the words for the client.
+   * Looks closer at the members of `method`, when all else is accepted and the client still waits. What it returns
+   * replaces them in the task's input, which the owner may read, and is given to `steps`, maybe in another process.
+   * Throws `invalid` with the words for the client. Takes them as they are when absent.
    */
-  accept(method: Readonly<Record<string, unknown>>): Promise<Readonly<Record<string, unknown>>>
-  /** Brings the data to the staging area. */
-  steps(job: ImportJob, input: Readonly<Record<string, unknown>>): readonly Step[]
+  accept?(method: Readonly<Record<string, unknown>>): Promise<Readonly<Record<string, unknown>>>
+  /** Brings the data to the staging area; absent where it is there already, or is not staged at all. */
+  steps?(job: ImportJob, input: Readonly<Record<string, unknown>>): readonly Step[]
+  /**
+   * Where the data is read from instead of the staging area, for methods that copy what an active image has. Neither
+   * formats nor plugins have anything to say then.
+   */
+  open?(image: Image, signal: AbortSignal): Promise<ByteSource>
 }
 
 /** What is done to staged data before it goes into stores, in the order of `image_import_plugins`. */
