@@ -571,9 +571,35 @@ const image_import_opts = {
   image_import_plugins: list({
     bounds: true,
     default: [],
-    help: 'What is done to the data of every import, in this order: `image_decompression`, `image_conversion`, `inject_image_metadata`.',
+    help: 'What is done to the data of every import, in this order: `image_decompression`, `image_conversion`, `inject_image_metadata`, `no_op`, or the absolute path of a module or the name of a package that brings a plugin.',
   }),
   max_parallel_stores: integer({ default: 1, min: 1, help: 'Stores that one import writes to at the same time.' }),
+} as const satisfies OptionGroup
+
+const glance_download_properties = {
+  extra_properties: list({
+    bounds: true,
+    default: ['hw_', 'trait:', 'os_distro', 'os_secure_boot', 'os_type'],
+    help: 'Beginnings of the names of properties that glance-download copies. Those of `os_glance` are never copied.',
+  }),
+} as const satisfies OptionGroup
+
+const image_conversion = {
+  output_format: choice(['qcow2', 'raw', 'vmdk'], {
+    default: 'raw',
+    help: 'Format that the plugin `image_conversion` makes of imported images. Discs (`iso`) stay as they are.',
+  }),
+} as const satisfies OptionGroup
+
+const inject_metadata_properties = {
+  ignore_user_roles: list({
+    default: ['admin'],
+    help: 'The plugin `inject_image_metadata` leaves images alone that are imported by users with one of these roles.',
+  }),
+  inject: dict({
+    default: {},
+    help: 'Properties, as `name:value`, that it gives to the other images; none of `os_glance`.',
+  }),
 } as const satisfies OptionGroup
 
 /** What upstream has no option for. */
@@ -587,6 +613,30 @@ const glimpse = {
     default: 30,
     min: 1,
     help: 'Seconds between two searches for what processes that died have left behind.',
+  }),
+  import_public_addresses_only: bool({
+    default: false,
+    help: 'Let web-download connect to addresses of the public Internet only: not to loopback, private, link-local and other special ones, whatever name leads there.',
+  }),
+  import_stall_timeout: integer({
+    default: 60,
+    min: 1,
+    help: 'Seconds without a byte after which the connection of a download counts as broken. There is no limit for the whole.',
+  }),
+  import_retries: integer({
+    default: 5,
+    min: 0,
+    help: 'Failures in a row, with less than a MiB between them, after which a download is given up.',
+  }),
+  import_connections: integer({
+    default: 4,
+    min: 1,
+    help: 'Connections of one download, where the server can send parts.',
+  }),
+  import_program_timeout: integer({
+    default: 14_400,
+    min: 1,
+    help: 'Seconds that a program such as qemu-img may work on one image, by the clock and of the processor.',
   }),
   json_body_limit: integer({ default: 1_048_576, min: 1, help: 'Largest JSON body of a request, in bytes.' }),
 } as const satisfies OptionGroup
@@ -607,4 +657,7 @@ export const GROUPS = {
   wsgi,
   import_filtering_opts,
   image_import_opts,
+  glance_download_properties,
+  image_conversion,
+  inject_metadata_properties,
 } as const satisfies Readonly<Record<string, OptionGroup>>
