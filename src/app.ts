@@ -78,6 +78,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     protection: openProtection(config, policy, log),
     notifier: silentNotifier,
     worker: thisWorker(),
+    taskKeepMs: config.task.task_time_to_live * 3_600_000,
     attempts: new Set(),
     log,
   }

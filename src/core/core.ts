@@ -41,6 +41,8 @@ export interface Core {
   readonly protection: PropertyProtection
   readonly notifier: Notifier
   readonly worker: Worker
+  /** How long the owner can look up a task that has ended, in milliseconds. */
+  readonly taskKeepMs: number
   /** Uploads that this process is busy with; a claim of ours that is not among them was left behind. */
   readonly attempts: Set<AttemptId>
   readonly log: Log

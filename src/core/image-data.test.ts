@@ -75,6 +75,7 @@ async function setUp(t: TestContext, wrap: (core: Core) => Core = (core) => core
     protection: UNPROTECTED,
     notifier: { notify: (event) => void events.push(event), close: async () => undefined },
     worker: thisWorker(),
+    taskKeepMs: 1000,
     attempts: new Set(),
     log: silentLog,
   }

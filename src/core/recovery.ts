@@ -41,8 +41,8 @@ const isDead = (worker: Worker, expired: boolean, here: Worker): boolean =>
 
 /**
  * Undoes what dead workers left, and what this one could not undo before: half-written data is removed, images go back
- * to `queued`, and the data of deleted images is erased. Any number of workers may sweep at once; each claim is undone
- * by one of them.
+ * to `queued`, the data of deleted images is erased, and tasks that have expired are forgotten. Any number of workers
+ * may sweep at once; each claim is undone by one of them.
  */
 export async function sweep(core: Core): Promise<void> {
   for (const { worker, expired } of await core.db.workers.list()) {
@@ -60,6 +60,7 @@ export async function sweep(core: Core): Promise<void> {
     }
     if (!ours) await core.db.workers.remove(worker.id)
   }
+  await core.db.tasks.forgetExpired()
   for (const { id, location } of await core.db.images.undropped(1000)) await eraseData(core, id, [location])
 }
 

@@ -6,10 +6,10 @@ import type { Schemas } from './schemas.ts'
 type Store = Core['stores']['default']
 
 export const schemaRoutes = (schemas: Schemas): readonly Route<RequestContext>[] =>
-  (['image', 'images', 'member', 'members'] as const).map((name) => ({
+  (['image', 'images', 'member', 'members', 'task', 'tasks'] as const).map((name) => ({
     method: 'GET',
     path: `/schemas/${name}`,
-    rejectsBody: true,
+    rejectsBody: !name.startsWith('task'),
     handle: async () => ({ status: 200, json: schemas[name] }),
   }))
 

@@ -8,6 +8,7 @@ import { locationRoutes } from './locations.ts'
 import { memberRoutes } from './members.ts'
 import { metadefRoutes, metadefSchemaRoutes } from './metadefs.ts'
 import { buildSchemas, type SchemaOptions } from './schemas.ts'
+import { taskRoutes } from './tasks.ts'
 import { validator } from './validation.ts'
 import type { ViewOptions } from './views.ts'
 
@@ -34,6 +35,7 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
     ...imageDataRoutes(core),
     ...locationRoutes(core),
     ...memberRoutes(core),
+    ...taskRoutes(core, { validateTask: validator('task', { ...schemas.task, additionalProperties: false }) }),
     ...metadefSchemaRoutes,
     ...metadefRoutes(core),
     ...infoRoutes(core, importMethods),

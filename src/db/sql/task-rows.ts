@@ -30,7 +30,11 @@ const parse = (json: string | null): unknown => {
     return null
   }
 }
-const print = (value: unknown): string | null => (value === null || value === undefined ? null : JSON.stringify(value))
+/** ASCII only, as upstream writes it: the column of a MySQL of old may hold no character beyond the BMP. */
+const print = (value: unknown): string | null =>
+  value === null || value === undefined
+    ? null
+    : JSON.stringify(value).replace(/[^\0-\x7f]/g, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`)
 
 export const toTask = (row: TaskRow): Task => ({
   id: row.id as TaskId,
