@@ -1,5 +1,6 @@
 // The composition root: configuration in, running service out. The only file that picks drivers.
 import { readFileSync } from 'node:fs'
+import { resolve } from 'node:path'
 import type { Face, HttpServer } from './api/http/server.ts'
 import { createHttpServer } from './api/http/server.ts'
 import { identityFace } from './api/identity/face.ts'
@@ -11,12 +12,19 @@ import { anonymous, noAuth } from './auth/headers.ts'
 import type { IdentityProvider } from './auth/identity.ts'
 import type { Standalone } from './auth/standalone.ts'
 import type { Config } from './config/config.ts'
-import type { Core } from './core/core.ts'
+import type { Core, Imports } from './core/core.ts'
 import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
+import type { Database } from './db/database.ts'
 import { openDatabase } from './db/sql/connect.ts'
-import { ServiceError } from './domain/errors.ts'
+import { hasKind, ServiceError } from './domain/errors.ts'
+import type { Task } from './domain/task.ts'
+import { copyImage } from './imports/copy-image.ts'
+import { glanceDirect } from './imports/glance-direct.ts'
+import { openRelay, type Relay } from './imports/relay.ts'
+import { openRunner } from './imports/runner.ts'
+import { noStaging, openStaging, STAGING_STORE } from './imports/staging.ts'
 import type { Log } from './log.ts'
-import { silentNotifier } from './notify/notifier.ts'
+import { type Notifier, silentNotifier } from './notify/notifier.ts'
 import { isAdmin, openPolicy, type PolicyEnforcer } from './policy/enforcer.ts'
 import { openPropertyProtection, type PropertyProtection, UNPROTECTED } from './policy/property-protection.ts'
 import type { StoreType } from './store/driver.ts'
@@ -55,6 +63,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     enforceNewDefaults: config.oslo_policy.enforce_new_defaults,
     warn: (message) => log.warn(message),
   })
+  const { relay, close: closeRelay } = openRelay()
   const core: Core = {
     limits: {
       properties: options.image_property_quota,
@@ -74,11 +83,12 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     },
     db,
     stores,
+    imports: await openImports(config, log, db, stores, relay, (task) => tellOfTask(core.notifier, task)),
     policy,
     protection: openProtection(config, policy, log),
     notifier: silentNotifier,
     worker: thisWorker(),
-    taskKeepMs: config.task.task_time_to_live * 3_600_000,
+    taskKeepMs: taskKeepMs(config),
     attempts: new Set(),
     log,
   }
@@ -103,8 +113,12 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     http,
     core,
     close: async (graceMs) => {
+      const end = Date.now() + graceMs
       await http.drain(graceMs)
+      await core.imports.runner.stop(graceMs === 0 ? FOREVER_MS : Math.max(0, end - Date.now()))
       await recovery.stop()
+      await closeRelay()
+      await core.imports.staging.close()
       await core.notifier.close()
       await identity.close()
       policy.close()
@@ -112,6 +126,55 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       await db.close()
     },
   }
+}
+
+/** The longest that a timer can wait. */
+const FOREVER_MS = 2 ** 31 - 1
+
+const taskKeepMs = (config: Config): number => config.task.task_time_to_live * 3_600_000
+
+async function openImports(
+  config: Config,
+  log: Log,
+  db: Database,
+  stores: Stores,
+  relay: Relay,
+  onTask: (task: Task) => void,
+): Promise<Imports> {
+  const { enabled_import_methods: enabled, worker_self_reference_url, public_endpoint } = config.DEFAULT
+  const methods = [glanceDirect, copyImage(stores)]
+  const known = (name: string) => methods.some((method) => method.name === name)
+  const runner = openRunner({ db, log, limit: config.wsgi.task_pool_threads, keepMs: taskKeepMs(config), onTask })
+  const selfUrl = (worker_self_reference_url ?? public_endpoint)?.replace(/\/+$/, '')
+  const imports = { methods, plugins: [], runner, selfUrl, relay }
+  try {
+    const directory = stagingDirectory(config)
+    const { fileStore } = await import('./store/drivers/file.ts')
+    const options = { ...config.group(STAGING_STORE, fileStore.options), filesystem_store_datadirs: [] }
+    const driver = await fileStore.open({ ...options, filesystem_store_datadir: directory })
+    return { ...imports, offered: enabled.filter(known), staging: openStaging(driver, directory) }
+  } catch (error) {
+    if (!hasKind(error, 'invalid')) throw error
+    if (enabled.length > 0) log.error('Images cannot be imported', error)
+    return { ...imports, offered: [], staging: noStaging('Images cannot be imported at this site.') }
+  }
+}
+
+/** Of the reserved store where stores have names, else of `node_staging_uri`: as upstream has it. */
+function stagingDirectory(config: Config): string {
+  if (Object.keys(config.DEFAULT.enabled_backends ?? {}).length > 0) {
+    return resolve(config.os_glance_staging_store.filesystem_store_datadir)
+  }
+  const { node_staging_uri: uri } = config.DEFAULT
+  if (!uri.startsWith('file:///'))
+    throw new ServiceError('invalid', `node_staging_uri = ${uri} must begin with file:///`)
+  return resolve(uri.slice('file://'.length))
+}
+
+function tellOfTask(notifier: Notifier, task: Task): void {
+  if (task.status === 'pending') return
+  if (task.status === 'processing') notifier.notify({ type: 'task.run', task })
+  notifier.notify({ type: `task.${task.status}`, task })
 }
 
 function openProtection(config: Config, policy: PolicyEnforcer, log: Log): PropertyProtection {
@@ -150,7 +213,6 @@ function buildFaces(
       showLocations: options.show_multiple_locations,
       order: (locations) => core.stores.inReadingOrder(locations),
     },
-    importMethods: [],
   })
   const faces = [
     v2Face(core, routes, {

@@ -326,6 +326,14 @@ export const storeOptions = {
   }),
 } as const satisfies OptionGroup
 
+/** Of the reserved store for data on its way into an image. */
+const os_glance_staging_store = {
+  filesystem_store_datadir: text({
+    default: '/var/lib/glance/os_glance_staging_store',
+    help: 'Directory for data on its way into an image, when `enabled_backends` is set. Nodes may share it.',
+  }),
+} as const satisfies OptionGroup
+
 /** How this service logs in to Keystone; `auth_section` may name another group that holds these. */
 export const keystonePlugin = {
   auth_url: text({ help: 'URL of Keystone, for this service itself.' }),
@@ -573,7 +581,11 @@ const image_import_opts = {
     default: [],
     help: 'What is done to the data of every import, in this order: `image_decompression`, `image_conversion`, `inject_image_metadata`, `no_op`, or the absolute path of a module or the name of a package that brings a plugin.',
   }),
-  max_parallel_stores: integer({ default: 1, min: 1, help: 'Stores that one import writes to at the same time.' }),
+  max_parallel_stores: integer({
+    default: 1,
+    min: 1,
+    help: 'Accepted and without effect: an import reads its data once and writes to all of its stores at the same time.',
+  }),
 } as const satisfies OptionGroup
 
 const glance_download_properties = {
@@ -660,4 +672,5 @@ export const GROUPS = {
   glance_download_properties,
   image_conversion,
   inject_metadata_properties,
+  os_glance_staging_store,
 } as const satisfies Readonly<Record<string, OptionGroup>>

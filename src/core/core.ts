@@ -1,6 +1,10 @@
 import type { Identity } from '../auth/identity.ts'
 import type { Database, Scope, Worker } from '../db/database.ts'
 import type { AttemptId } from '../domain/ids.ts'
+import type { ImportMethod, ImportPlugin, Staging } from '../imports/import.ts'
+import type { Relay } from '../imports/relay.ts'
+import type { Runner } from '../imports/runner.ts'
+import type { FormatRules } from '../io/inspection.ts'
 import type { Log } from '../log.ts'
 import type { Notifier } from '../notify/notifier.ts'
 import type { PolicyEnforcer } from '../policy/enforcer.ts'
@@ -22,13 +26,24 @@ export interface Limits {
 }
 
 /** What an upload must be, and how it is digested. */
-export interface DataRules {
+export interface DataRules extends FormatRules {
   /** os_hash_algo of new data. */
   readonly hashAlgorithm: string
-  /** Whether the data must be of the format that the image states. */
-  readonly requireFormatMatch: boolean
-  readonly vmdkAllowedTypes: readonly string[]
-  readonly gptNonfatal: readonly string[]
+}
+
+/** What imports are made of. */
+export interface Imports {
+  /** Those that are known, for imports that have begun. */
+  readonly methods: readonly ImportMethod[]
+  /** Names of those that clients may use, in the order of the configuration. */
+  readonly offered: readonly string[]
+  readonly plugins: readonly ImportPlugin[]
+  readonly staging: Staging
+  /** Works on imports, and on whatever else outlives its request. */
+  readonly runner: Runner
+  /** Under which other nodes reach this one; undefined where all share the staging area. */
+  readonly selfUrl: string | undefined
+  readonly relay: Relay
 }
 
 /** The collaborators of every use case, built once by app.ts. */
@@ -37,6 +52,7 @@ export interface Core {
   readonly dataRules: DataRules
   readonly db: Database
   readonly stores: Stores
+  readonly imports: Imports
   readonly policy: PolicyEnforcer
   readonly protection: PropertyProtection
   readonly notifier: Notifier
@@ -54,4 +70,6 @@ export interface RequestContext {
   readonly isAdmin: boolean
   readonly scope: Scope
   readonly signal: AbortSignal
+  /** Whether another node sends the request, because it believes that this one has what is needed. */
+  readonly relayed?: boolean
 }

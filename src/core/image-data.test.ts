@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
 import { describe, it, type TestContext } from 'node:test'
+import { noImports } from '../../test/support/imports.ts'
 import { type Identity, NOBODY } from '../auth/identity.ts'
 import type { Database } from '../db/database.ts'
 import { openDatabase } from '../db/sql/connect.ts'
@@ -76,6 +77,7 @@ async function setUp(t: TestContext, wrap: (core: Core) => Core = (core) => core
     notifier: { notify: (event) => void events.push(event), close: async () => undefined },
     worker: thisWorker(),
     taskKeepMs: 1000,
+    imports: noImports(db),
     attempts: new Set(),
     log: silentLog,
   }

@@ -4,7 +4,7 @@ import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { AttemptId, ImageId } from '../domain/ids.ts'
 import { canBecome, type Image, type Location } from '../domain/image.ts'
 import { type ByteRange, type ByteSource, releasing } from '../io/bytes.ts'
-import { inspector, judge } from '../io/inspect.ts'
+import { inspection } from '../io/inspection.ts'
 import type { Tap } from '../io/pump.ts'
 import { enforceImage } from '../policy/enforce.ts'
 import type { Store, Stored } from '../store/store.ts'
@@ -66,7 +66,7 @@ async function fillClaim(
   upload: Upload,
   left: number,
 ): Promise<Image> {
-  const inspected = inspection(core, image)
+  const inspected = inspection(image, core.dataRules, (warning) => core.log.warn(`Image ${image.id}: ${warning}`))
   let stored: Stored | undefined
   try {
     stored = await store.put(image.id, upload.body(), {
@@ -74,10 +74,10 @@ async function fillClaim(
       attempt: claim.attempt,
       signal: ctx.signal,
       hashAlgorithm: core.dataRules.hashAlgorithm,
-      taps: [sizeCap(core.limits.imageSize, left), ...(inspected ? [inspected] : [])],
+      taps: [sizeCap(core.limits.imageSize, left), inspected],
     })
     // Not bound to the client's connection: once the bytes are stored, a vanished client must not orphan them.
-    return await publish(core, image, claim, activated(stored, inspected?.virtualSize() ?? null))
+    return await publish(core, image, claim, activated(stored, inspected.virtualSize()))
   } catch (cause) {
     const committed = stored && (await findCommitted(core, claim, stored, cause))
     if (committed) return committed
@@ -96,7 +96,7 @@ async function publish(core: Core, image: Image, claim: Claim, change: ReturnTyp
 }
 
 /** Refuses the stream as soon as it is larger than any image may be, or than what is left to its owner. */
-function sizeCap(limit: number, left: number): Tap {
+export function sizeCap(limit: number, left: number): Tap {
   let size = 0
   return {
     update: (chunk) => {
@@ -107,30 +107,9 @@ function sizeCap(limit: number, left: number): Tap {
   }
 }
 
-function admitSize(size: number, limit: number): void {
+export function admitSize(size: number, limit: number): void {
   if (size > limit) {
     throw new ServiceError('too-large', 'The incoming image is too large: The provided image is too large.')
-  }
-}
-
-/** Looks at the format while the data passes; at its end refuses what is not as stated, before the store keeps it. */
-function inspection(core: Core, image: Image): (Tap & { virtualSize(): number | null }) | undefined {
-  if (image.containerFormat !== 'bare') return undefined
-  const { requireFormatMatch: requireMatch, vmdkAllowedTypes, gptNonfatal } = core.dataRules
-  const { update, end } = inspector()
-  let size = 0
-  let virtualSize: number | null = null
-  return {
-    update: (chunk) => {
-      size += chunk.length
-      update(chunk)
-    },
-    end: () => {
-      const verdict = judge(end(), image.diskFormat ?? 'raw', size, { requireMatch, vmdkAllowedTypes, gptNonfatal })
-      for (const warning of verdict.warnings) core.log.warn(`Image ${image.id}: ${warning}`)
-      virtualSize = verdict.virtualSize
-    },
-    virtualSize: () => virtualSize,
   }
 }
 

@@ -11,6 +11,7 @@ import { eraseData } from './image-data.ts'
 import { loadImage } from './load.ts'
 import { eraseOrRestore, type LocationPatch, locationChange, patchLocations } from './locations.ts'
 import { admitProperties, admitTags, exceeded } from './quota.ts'
+import { isStagedElsewhere } from './staging.ts'
 
 export type ImageDraft = Partial<ImageAttributes> & {
   readonly id?: ImageId
@@ -195,15 +196,46 @@ function patchProperty(
   properties.set(name, patch.value)
 }
 
-export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId): Promise<void> {
+export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId): Promise<Deletion> {
   const image = await loadImage(core, ctx, id, `Failed to find image ${id} to delete`)
   enforceImage(core.policy, 'delete_image', ctx.identity, image)
+  const stageHost = await isStagedElsewhere(core, ctx, image)
+  if (stageHost !== undefined) {
+    const there = await deleteAt(core, ctx, stageHost, id)
+    if (there !== undefined) return there
+  }
   if (image.protected) throw new ServiceError('forbidden', `Image ${id} is protected and cannot be deleted.`)
 
   // The row goes first: data that is left behind by a crash is still known to it, and swept later.
   const deleted = await core.db.images.remove(id, whenceTo('deleted'))
   core.notifier.notify({ type: 'image.delete', image: deleted })
   await eraseData(core, deleted.id, deleted.locations)
+  if (deleted.status === 'uploading' || deleted.status === 'importing') {
+    await core.imports.staging
+      .remove(id)
+      .catch((error: unknown) => core.log.warn(`What is staged of the deleted image ${id} is swept later`, error))
+  }
+  return {}
+}
+
+export interface Deletion {
+  /** Of the request that did it, when that was another one than the caller's. */
+  readonly requestId?: string | undefined
+}
+
+/** Lets the node with the staged data delete the image. Undefined when it does not answer: then it is deleted here. */
+async function deleteAt(core: Core, ctx: RequestContext, host: string, id: ImageId): Promise<Deletion | undefined> {
+  try {
+    return await core.imports.relay({
+      method: 'DELETE',
+      url: `${host}/v2/images/${id}`,
+      token: ctx.identity.token,
+    })
+  } catch (error) {
+    if (!(error instanceof ServiceError) || !error.transient) throw error
+    core.log.warn(`${host}, where image ${id} is staged, does not answer`, error)
+    return undefined
+  }
 }
 
 /** Forbids (`deactivated`) or allows again (`active`) to download the data; repeating it is no error. */

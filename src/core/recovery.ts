@@ -6,6 +6,8 @@ import { hasKind } from '../domain/errors.ts'
 import type { WorkerId } from '../domain/ids.ts'
 import type { Core } from './core.ts'
 import { eraseData } from './image-data.ts'
+import { importFlow } from './import-flow.ts'
+import { sweepStaging } from './staging.ts'
 
 /**
  * Field 22 of /proc/PID/stat: start time in clock ticks since boot; undefined when there is no such process. One that
@@ -45,9 +47,16 @@ const isDead = (worker: Worker, expired: boolean, here: Worker): boolean =>
  * may sweep at once; each claim is undone by one of them.
  */
 export async function sweep(core: Core): Promise<void> {
-  for (const { worker, expired } of await core.db.workers.list()) {
+  const workers = await core.db.workers.list()
+  const dead = new Set(workers.filter(({ worker, expired }) => isDead(worker, expired, core.worker)))
+  /** What is staged may be on its machine only, so that those who are left there go on with it, if there are any. */
+  const hasNeighbours = ({ node }: Worker) =>
+    node !== core.worker.node && workers.some((one) => one.worker.node === node && !dead.has(one))
+  for (const one of workers) {
+    const { worker } = one
     const ours = worker.id === core.worker.id
-    if (!ours && !isDead(worker, expired, core.worker)) continue
+    if (!ours && !dead.has(one)) continue
+    await resumeJobs(core, worker, ours, hasNeighbours(worker))
     for (const claim of await core.db.workers.claims(worker.id)) {
       if (ours && core.attempts.has(claim.attempt)) continue
       try {
@@ -64,11 +73,22 @@ export async function sweep(core: Core): Promise<void> {
   for (const { id, location } of await core.db.images.undropped(1000)) await eraseData(core, id, [location])
 }
 
+/** Goes on with the imports of a dead worker, and with those of our own that the database kept us from finishing. */
+async function resumeJobs(core: Core, worker: Worker, ours: boolean, hasNeighbours: boolean): Promise<void> {
+  if (hasNeighbours) return
+  const { runner } = core.imports
+  for (const job of await core.db.jobs.list(worker.id)) {
+    if (ours && runner.has(job.task)) continue
+    const taken = await core.db.jobs.takeOver(job, core.worker.id)
+    if (taken === undefined) continue
+    core.log.warn(`Task ${job.task} on image ${job.imageId} was interrupted: try ${taken.tries} begins`)
+    runner.start(taken, (running) => importFlow(core, running))
+  }
+}
+
 async function undoClaim(core: Core, claim: Claim): Promise<void> {
-  const store = core.stores.byId(claim.store)
-  // A store that is not configured any more cannot be cleaned; its image is freed all the same.
-  if (store === undefined) core.log.warn(`Store ${claim.store} of an interrupted upload is not configured here`)
-  else await store.sweep(claim.imageId, claim.attempt, AbortSignal.timeout(60_000))
+  if (claim.store === core.imports.staging.id) await core.imports.staging.remove(claim.imageId)
+  else await sweepStore(core, claim)
   try {
     await core.db.images.settle(claim, { status: 'queued', size: null, virtualSize: null })
     core.log.warn(`Image ${claim.imageId} is queued again: its upload was interrupted`)
@@ -76,6 +96,16 @@ async function undoClaim(core: Core, claim: Claim): Promise<void> {
     if (!hasKind(error, 'not-found', 'conflict')) throw error
   }
 }
+
+async function sweepStore(core: Core, claim: Claim): Promise<void> {
+  const store = core.stores.byId(claim.store)
+  // A store that is not configured any more cannot be cleaned; its image is freed all the same.
+  if (store === undefined) core.log.warn(`Store ${claim.store} of an interrupted upload is not configured here`)
+  else await store.sweep(claim.imageId, claim.attempt, AbortSignal.timeout(60_000))
+}
+
+/** It holds little, and what lies there is in nobody's way. */
+const STAGING_SWEEP_MS = 3_600_000
 
 export interface Recovery {
   /** Ends the lease, so that nobody waits for it. */
@@ -98,13 +128,18 @@ export async function startRecovery(
     guarded('sweep', () => sweep(core)),
     sweepMs,
   )
-  renewal.unref()
-  sweeping.unref()
+  const tidying = setInterval(
+    guarded('sweep the staging area', () => sweepStaging(core)),
+    STAGING_SWEEP_MS,
+  )
+  for (const timer of [renewal, sweeping, tidying]) timer.unref()
   await sweep(core)
+  await sweepStaging(core).catch((error: unknown) => core.log.error('Cannot sweep the staging area', error))
   return {
     stop: async () => {
       clearInterval(renewal)
       clearInterval(sweeping)
+      clearInterval(tidying)
       await core.db.workers.remove(core.worker.id)
     },
   }

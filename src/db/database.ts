@@ -86,10 +86,10 @@ export interface ImageRepository {
   undropped(limit: number): Promise<readonly { readonly id: ImageId; readonly location: Location }[]>
 
   /**
-   * Begins to write data: status `queued` becomes `saving`, and the claim is remembered so that a crash can be
-   * undone. Throws `conflict` unless the image is `queued`.
+   * Begins to write data: status `queued` becomes `to` (`saving` unless it says otherwise), the size is unknown, and
+   * the claim is remembered so that a crash can be undone. Throws `conflict` unless the image is `queued`.
    */
-  claim(claim: Claim): Promise<Image>
+  claim(claim: Claim, to?: 'saving' | 'uploading'): Promise<Image>
   /**
    * Ends a claim, in success or failure: applies `change` and forgets the claim.
    * Throws `conflict` if the claim is not held any more (its worker was taken for dead), `not-found` if the image
@@ -174,6 +174,8 @@ export interface Job {
   readonly worker: WorkerId
   /** From 1; one more each time that another worker takes it over. */
   readonly tries: number
+  /** JSON that the job needs and its task does not show. */
+  readonly context: unknown
 }
 
 /** A step of a job: of the image, of the task, or of both, in one unit. */
@@ -189,6 +191,7 @@ export interface JobStart {
   /** The image to work on, or one that comes to be with the job. */
   readonly image: ImageId | NewImage
   readonly worker: WorkerId
+  readonly context: unknown
   readonly change: JobChange
   /** What becomes of a stale task that held the image. */
   readonly preempted: TaskChange & { readonly status: 'failure' }
@@ -214,9 +217,9 @@ export interface JobRepository {
   advance(job: Job, change: JobChange): Promise<{ readonly image: Image; readonly task: Task }>
   /**
    * Ends a job: saves the last step, gives the image back and forgets the job. An image that was deleted meanwhile is
-   * undefined, and no error; a task that was to succeed has failed then. Throws `conflict` when the job is not this worker's any more, or the image's status is not
-   * one of `from`, and nothing has changed; also when the task does not hold the image any more: then the job is
-   * forgotten, the image stays as it is, and a task that has not ended fails.
+   * undefined, and no error; a task that was to succeed has failed then. Throws `conflict` when the job is not this
+   * worker's any more, or the image's status is not one of `from`, and nothing has changed; also when the task does not
+   * hold the image any more: then the job is forgotten, the image stays as it is, and a task that has not ended fails.
    */
   finish(job: Job, change: JobChange): Promise<{ readonly image: Image | undefined; readonly task: Task }>
   list(worker: WorkerId): Promise<readonly Job[]>

@@ -36,6 +36,7 @@ const start = (image: JobStart['image'], change: Partial<JobStart> = {}): JobSta
   task: newTask(typeof image === 'string' ? { imageId: image } : {}),
   image,
   worker: WORKER,
+  context: { roles: ['member'] },
   change: {},
   preempted: { status: 'failure', message: 'preempted', keepMs: 1000 },
   ...change,
@@ -193,7 +194,7 @@ export function taskConformance(harness: DatabaseHarness): void {
         change: { image: { status: 'importing' }, from: ['queued'], task: { status: 'processing' } },
       })
       const { job, image, task, preempted } = await db.jobs.begin(given)
-      assert.deepEqual(job, { task: given.task.id, imageId: id, worker: WORKER, tries: 1 })
+      assert.deepEqual(job, { task: given.task.id, imageId: id, worker: WORKER, tries: 1, context: given.context })
       assert.deepEqual([image.status, holder(image), task.status], ['importing', task.id, 'processing'])
       assert.equal(preempted, undefined)
       assert.deepEqual(await db.images.get(id, ADMIN), image)

@@ -23,7 +23,7 @@ export interface Staging {
   read(image: ImageId, range: ByteRange | undefined, signal: AbortSignal): Promise<ByteSource>
   /** Undefined when nothing is staged here. */
   size(image: ImageId): Promise<number | undefined>
-  /** The file of the staged data, or one beside it: for programs that need a name, and for steps that make a new file. */
+  /** The file of the staged data, or `<image id>.suffix` beside it: for programs that need a name, and for new files. */
   path(image: ImageId, suffix?: string): string
   /** The file with the suffix becomes the staged data, atomically. */
   replace(image: ImageId, suffix: string): Promise<void>

@@ -1,9 +1,13 @@
 import { ServiceError } from '../domain/errors.ts'
-import type { StoreId } from '../domain/ids.ts'
+import type { ImageId, StoreId } from '../domain/ids.ts'
 import type { Location } from '../domain/image.ts'
+import type { ByteSource } from '../io/bytes.ts'
 import { openPump } from '../io/pump.ts'
+import { type Copies, type CopiesOptions, putCopies } from './copies.ts'
 import type { StoreDriver } from './driver.ts'
 import { openStore, type Store } from './store.ts'
+
+export type { Copies, CopiesOptions } from './copies.ts'
 
 export interface StoreSetup {
   readonly id: string
@@ -33,6 +37,12 @@ export interface Stores {
   find(location: Location): Store | undefined
   /** The same; throws `unavailable` when that store is not enabled here. */
   holding(location: Location): Store
+  /**
+   * Stores `body` as the data of `id` in several stores while reading it once, at the pace of the slowest. Throws what
+   * one of them throws, when each of them must succeed or none has, and the errors of body and taps as they are; what
+   * others have stored by then stays until it is swept.
+   */
+  putCopies(id: ImageId, body: ByteSource, stores: readonly Store[], options: CopiesOptions): Promise<Copies>
   /** Heaviest store first, otherwise as they come. */
   inReadingOrder(locations: readonly Location[]): readonly Location[]
   close(): Promise<void>
@@ -77,6 +87,7 @@ export function openStores({ multi, defaultStore, stores }: StoresSetup): Stores
         detail: { store: location.store },
       })
     },
+    putCopies: (id, body, targets, options) => putCopies(pump, id, body, targets, options),
     inReadingOrder: (locations) => locations.toSorted((a, b) => weight(b) - weight(a)),
     close: async () => {
       await Promise.all(every.map((store) => store.close()))

@@ -13,7 +13,7 @@ export const schemaRoutes = (schemas: Schemas): readonly Route<RequestContext>[]
     handle: async () => ({ status: 200, json: schemas[name] }),
   }))
 
-export const infoRoutes = (core: Core, importMethods: readonly string[]): readonly Route<RequestContext>[] => {
+export const infoRoutes = (core: Core): readonly Route<RequestContext>[] => {
   const summary = storeSummary(core)
   return [
     {
@@ -22,7 +22,9 @@ export const infoRoutes = (core: Core, importMethods: readonly string[]): readon
       rejectsBody: true,
       handle: async () => ({
         status: 200,
-        json: { 'import-methods': { description: 'Import methods available.', type: 'array', value: importMethods } },
+        json: {
+          'import-methods': { description: 'Import methods available.', type: 'array', value: core.imports.offered },
+        },
       }),
     },
     {

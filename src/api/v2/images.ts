@@ -97,8 +97,8 @@ export function imageRoutes(
       path: '/images/:image_id',
       rejectsBody: true,
       handle: async (request) => {
-        await deleteImage(core, request.context, imageId(request))
-        return DONE
+        const { requestId } = await deleteImage(core, request.context, imageId(request))
+        return requestId === undefined ? DONE : { ...DONE, headers: { 'x-openstack-request-id': requestId } }
       },
     },
     ...(['deactivate', 'reactivate'] as const).map(

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
-import type { Image } from '../../domain/image.ts'
+import type { Image, ImageStatus } from '../../domain/image.ts'
 import type { Claim, ImageRepository } from '../database.ts'
 import { imageRows, toLocation } from './image-rows.ts'
 import { imageWriter, noImage, wrongStatus } from './image-writer.ts'
@@ -87,6 +87,9 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
     ),
   }
 }
+
+/** What an image is while somebody writes its data. */
+const CLAIMED: readonly ImageStatus[] = ['saving', 'uploading']
 
 export const imageRepository = (connection: Connection): ImageRepository => {
   const { prepare, read, write } = connection
@@ -188,9 +191,9 @@ export const imageRepository = (connection: Connection): ImageRepository => {
         })),
       ),
 
-    claim: ({ attempt, imageId, worker, store }: Claim) =>
+    claim: ({ attempt, imageId, worker, store }: Claim, to = 'saving') =>
       write(async (session) => {
-        const image = await apply(session, imageId, { status: 'saving' }, ['queued'])
+        const image = await apply(session, imageId, { status: to, size: null }, ['queued'])
         await session.change(statements.insertClaim, { attempt, id: imageId, worker, store })
         return image
       }),
@@ -202,8 +205,8 @@ export const imageRepository = (connection: Connection): ImageRepository => {
           throw new ServiceError('conflict', `Image ${imageId} is not being written by this attempt any more`)
         const image = await status(session, imageId)
         if (!image) return noImage(imageId)
-        if (image.status !== 'saving') return wrongStatus(image, ['saving'])
-        return apply(session, imageId, change, ['saving'])
+        if (!CLAIMED.includes(image.status)) return wrongStatus(image, CLAIMED)
+        return apply(session, imageId, change, CLAIMED)
       })
       if (outcome instanceof ServiceError) throw outcome
       return outcome

@@ -30,13 +30,15 @@ interface JobRow {
   readonly image_id: string
   readonly worker: string
   readonly tries: number
+  readonly context: string
 }
 
-const toJob = ({ task, image_id, worker, tries }: JobRow): Job => ({
+const toJob = ({ task, image_id, worker, tries, context }: JobRow): Job => ({
   task: task as TaskId,
   imageId: image_id as ImageId,
   worker: worker as WorkerId,
   tries,
+  context: JSON.parse(context) as unknown,
 })
 
 /** What takes the stores of a task that was preempted from the image's lists; upstream sets both lists or none. */
@@ -112,7 +114,7 @@ export const jobRepository = (connection: Connection): JobRepository => {
     insert: prepare(
       kysely
         .insertInto('glimpse_jobs')
-        .values({ task: taskId, image_id: slot('image'), worker: slot('worker'), tries: 1 }),
+        .values({ task: taskId, image_id: slot('image'), worker: slot('worker'), tries: 1, context: slot('context') }),
     ),
     hold: prepare(ours.set({ tries: slot<number>('tries') })),
     takeOver: prepare(ours.set({ worker: slot<string>('by'), tries: sql<number>`tries + 1` })),
@@ -162,13 +164,18 @@ export const jobRepository = (connection: Connection): JobRepository => {
   return {
     begin: (start) =>
       write(async (session) => {
-        const { task, image, worker, change } = start
+        const { task, image, worker, context, change } = start
         const before = await (typeof image === 'string' ? images.load(session, image) : images.insert(session, image))
         const preempted = await acquire(session, before, start)
         await tasks.insert(session, task)
-        await session.change(statements.insert, { task: task.id, image: before.id, worker })
+        await session.change(statements.insert, {
+          task: task.id,
+          image: before.id,
+          worker,
+          context: JSON.stringify(context ?? null),
+        })
         return {
-          job: { task: task.id, imageId: before.id, worker, tries: 1 },
+          job: { task: task.id, imageId: before.id, worker, tries: 1, context },
           image: await applyTo(session, await images.load(session, before.id), change),
           task: await changeTask(session, task.id, change.task),
           preempted,

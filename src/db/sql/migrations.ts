@@ -173,6 +173,7 @@ const SQLITE_STEPS: readonly (readonly string[])[] = [
     `CREATE INDEX glimpse_tasks_expires ON tasks (deleted, expires_at)`,
     `CREATE INDEX glimpse_tasks_created ON tasks (created_at, id)`,
   ],
+  [`ALTER TABLE glimpse_jobs ADD COLUMN context TEXT NOT NULL DEFAULT 'null'`],
 ]
 
 const rawRun = async (db: Connection, session: Session, text: string): Promise<void> => {

@@ -101,6 +101,8 @@ export interface JobsTable {
   image_id: string
   worker: string
   tries: number
+  /** JSON */
+  context: string
 }
 
 export interface Tables {

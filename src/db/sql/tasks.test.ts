@@ -40,6 +40,7 @@ describe('tasks and locks as upstream writes and reads them', () => {
     },
     image,
     worker: 'w' as WorkerId,
+    context: null,
     change: {},
     preempted: { status: 'failure', message: 'Expired lock preempted', keepMs: 60_000 },
   })
