@@ -59,6 +59,7 @@ export async function sweep(core: Core): Promise<void> {
     await resumeJobs(core, worker, ours, hasNeighbours(worker))
     for (const claim of await core.db.workers.claims(worker.id)) {
       if (ours && core.attempts.has(claim.attempt)) continue
+      if (claim.store === core.imports.staging.id && hasNeighbours(worker)) continue
       try {
         if (ours || (await core.db.workers.takeOver(claim, core.worker.id))) {
           await undoClaim(core, { ...claim, worker: core.worker.id })

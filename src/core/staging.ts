@@ -85,7 +85,7 @@ export async function isStagedElsewhere(core: Core, ctx: RequestContext, image: 
   return (await staging.size(image.id)) === undefined ? host : undefined
 }
 
-/** How long staged data of an image that nobody knows is kept: it may be that of another service which is just coming up. */
+/** Younger data may be that of a request that has just begun, or of another service that uses the same directory. */
 const ABANDONED_MS = 3_600_000
 
 /** Removes staged data that no image waits for any more. Any number of nodes may do it at once. */
@@ -96,8 +96,8 @@ export async function sweepStaging(core: Core): Promise<void> {
       if (hasKind(error, 'not-found')) return undefined
       throw error
     })
-    if (image !== undefined && ['queued', 'uploading', 'importing'].includes(image.status)) continue
-    await staging.remove(id)
+    if (image !== undefined && ['uploading', 'importing'].includes(image.status)) continue
+    await staging.remove(id, ABANDONED_MS)
     core.log.info(`Removed the staged data of image ${id}: nobody waits for it`)
   }
 }

@@ -27,8 +27,8 @@ export interface Staging {
   path(image: ImageId, suffix?: string): string
   /** The file with the suffix becomes the staged data, atomically. */
   replace(image: ImageId, suffix: string): Promise<void>
-  /** Removes all there is of the image; nothing to remove is no error. */
-  remove(image: ImageId): Promise<void>
+  /** Removes all there is of the image, or what nobody has changed for `ageMs`; nothing to remove is no error. */
+  remove(image: ImageId, ageMs?: number): Promise<void>
   /** Images of which something has been here for `ageMs` at least, whether or not there are such images. */
   list(ageMs: number): Promise<readonly ImageId[]>
   close(): Promise<void>

@@ -14,6 +14,8 @@ export const STAGING_STORE = 'os_glance_staging_store' as StoreId
 /** `<id>` and `<id>.suffix`; what the driver has not finished begins with a dot. */
 const NAME = /^\.?([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:\.|$)/
 
+const imageOf = (name: string) => NAME.exec(name)?.[1] as ImageId | undefined
+
 /** `driver` keeps its data in files `<directory>/<image id>`, and what is unfinished beside them as `.<image id>.…`. */
 export function openStaging(driver: StoreDriver, directory: string): Staging {
   const path = (image: ImageId, suffix = '') => join(directory, suffix === '' ? image : `${image}.${suffix}`)
@@ -21,15 +23,17 @@ export function openStaging(driver: StoreDriver, directory: string): Staging {
   const forever = () => new AbortController().signal
 
   const namesOf = async (image: ImageId): Promise<readonly string[]> =>
-    (await readdir(directory)).filter((name) => NAME.exec(name)?.[1] === image)
-  const removeAll = async (names: readonly string[]): Promise<void> => {
-    for (const name of names) await rm(join(directory, name), { force: true })
+    (await readdir(directory)).filter((name) => imageOf(name) === image)
+  const isOlder = async (name: string, ageMs: number): Promise<boolean> => {
+    const found = await stat(join(directory, name)).catch(() => undefined) // somebody else may have removed it
+    return found !== undefined && found.mtimeMs <= Date.now() - ageMs
   }
+  const drop = (name: string) => rm(join(directory, name), { force: true })
 
   return {
     id: STAGING_STORE,
     write: async (image, body, { size, taps = [], signal }) => {
-      await removeAll((await namesOf(image)).filter((name) => name.startsWith('.')))
+      for (const name of await namesOf(image)) if (name.startsWith('.')) await drop(name)
       const attempt = randomUUID() as AttemptId
       const sized = size === undefined ? {} : { size }
       return (await driver.write(image, tapped(body, taps), { ...sized, attempt, signal })).size
@@ -45,18 +49,14 @@ export function openStaging(driver: StoreDriver, directory: string): Staging {
     },
     path,
     replace: (image, suffix) => rename(path(image, suffix), path(image)),
-    remove: async (image) => removeAll(await namesOf(image)),
+    remove: async (image, ageMs = 0) => {
+      for (const name of await namesOf(image)) if (ageMs === 0 || (await isOlder(name, ageMs))) await drop(name)
+    },
     list: async (ageMs) => {
       const found = new Set<ImageId>()
-      const before = Date.now() - ageMs
       for (const name of await readdir(directory)) {
-        const image = NAME.exec(name)?.[1]
-        if (image === undefined) continue
-        const changed = await stat(join(directory, name)).then(
-          ({ mtimeMs }) => mtimeMs,
-          () => Number.POSITIVE_INFINITY, // somebody else removed it
-        )
-        if (changed <= before) found.add(image as ImageId)
+        const image = imageOf(name)
+        if (image !== undefined && (await isOlder(name, ageMs))) found.add(image)
       }
       return [...found]
     },

@@ -105,6 +105,15 @@ export const SERVERS = {
     },
     oslo_policy: { policy_file: beside('property-policies.yaml') },
   },
+  imports: {
+    DEFAULT: { enabled_import_methods: '[glance-direct,copy-image]', enabled_backends: 'fast:file, cheap:file' },
+    glance_store: { default_backend: 'fast' },
+    fast: { store_description: 'fast file store' },
+    cheap: { store_description: 'cheap file store' },
+  },
+  'imports-single': {
+    DEFAULT: { enabled_import_methods: '[glance-direct,copy-image]', image_size_cap: '20', user_storage_quota: '40B' },
+  },
   limits: {
     DEFAULT: {
       enabled_import_methods: '[]',
