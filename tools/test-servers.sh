@@ -11,6 +11,7 @@ packages=(
   keystone                                               # identity
   glance-common                                          # upstream's schema and its tools
   qemu-utils                                             # images of every format
+  lhasa                                                  # LHA archives
 )
 for group in "$@"; do
   case $group in

@@ -608,10 +608,7 @@ const inject_metadata_properties = {
     default: ['admin'],
     help: 'The plugin `inject_image_metadata` leaves images alone that are imported by users with one of these roles.',
   }),
-  inject: dict({
-    default: {},
-    help: 'Properties, as `name:value`, that it gives to the other images; none of `os_glance`.',
-  }),
+  inject: dict({ help: 'Properties, as `name:value`, that it gives to the other images; none of `os_glance`.' }),
 } as const satisfies OptionGroup
 
 /** What upstream has no option for. */

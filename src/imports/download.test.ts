@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import type { AddressInfo } from 'node:net'
 import { createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -411,6 +411,9 @@ describe('download', () => {
   })
 
   it('does not trust a note whose data is not there, or has changed', async () => {
+    newFile()
+    await writeFile(path, 'left behind by somebody else')
+    assert.equal(await fetchFrom(serve(modern(Buffer.from('short'))), { again: true }), 5)
     newFile()
     await remembered.write({ validator: '"one"', size: data.length, missing: [[MIB, data.length]] })
     assert.equal(await fetchFrom(serve(modern(data)), { again: true }), data.length)

@@ -72,7 +72,7 @@ export async function download(client: HttpClient, work: Download, options: Down
 
   const resume = async () => {
     const remembered = await work.note.read()
-    if (remembered === undefined || (await file.stat()).size < writtenEnd(remembered)) return
+    if (remembered === undefined || (await file.stat()).size < writtenEnd(remembered)) return file.truncate(0)
     version = remembered
     pieces = openPieces(remembered.size, remembered.missing, worthDividing)
   }
