@@ -19,7 +19,10 @@ import { openDatabase } from './db/sql/connect.ts'
 import { hasKind, ServiceError } from './domain/errors.ts'
 import type { Task } from './domain/task.ts'
 import { copyImage } from './imports/copy-image.ts'
+import { type DownloadsSetup, openDownloads } from './imports/downloads.ts'
 import { glanceDirect } from './imports/glance-direct.ts'
+import type { ImportMethod } from './imports/import.ts'
+import { openPlugins } from './imports/plugins.ts'
 import { openRelay, type Relay } from './imports/relay.ts'
 import { openRunner } from './imports/runner.ts'
 import { noStaging, openStaging, STAGING_STORE } from './imports/staging.ts'
@@ -64,6 +67,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     warn: (message) => log.warn(message),
   })
   const { relay, close: closeRelay } = openRelay()
+  const { catalog, ...downloads } = await openConfiguredDownloads(config)
   const core: Core = {
     limits: {
       properties: options.image_property_quota,
@@ -83,7 +87,9 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     },
     db,
     stores,
-    imports: await openImports(config, log, db, stores, relay, (task) => tellOfTask(core.notifier, task)),
+    imports: await openImports(config, log, db, stores, relay, downloads.methods, (task) =>
+      tellOfTask(core.notifier, task),
+    ),
     policy,
     protection: openProtection(config, policy, log),
     notifier: silentNotifier,
@@ -118,6 +124,8 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       await core.imports.runner.stop(graceMs === 0 ? FOREVER_MS : Math.max(0, end - Date.now()))
       await recovery.stop()
       await closeRelay()
+      await downloads.close()
+      await catalog?.close()
       await core.imports.staging.close()
       await core.notifier.close()
       await identity.close()
@@ -139,14 +147,23 @@ async function openImports(
   db: Database,
   stores: Stores,
   relay: Relay,
+  downloading: readonly ImportMethod[],
   onTask: (task: Task) => void,
 ): Promise<Imports> {
   const { enabled_import_methods: enabled, worker_self_reference_url, public_endpoint } = config.DEFAULT
-  const methods = [glanceDirect, copyImage(stores)]
+  const methods = [glanceDirect, copyImage(stores), ...downloading]
   const known = (name: string) => methods.some((method) => method.name === name)
   const runner = openRunner({ db, log, limit: config.wsgi.task_pool_threads, keepMs: taskKeepMs(config), onTask })
   const selfUrl = (worker_self_reference_url ?? public_endpoint)?.replace(/\/+$/, '')
-  const imports = { methods, plugins: [], runner, selfUrl, relay }
+  const plugins = await openPlugins(config.image_import_opts.image_import_plugins, config.group, {
+    formats: {
+      vmdkAllowedTypes: config.image_format.vmdk_allowed_types,
+      gptNonfatal: config.image_format.gpt_safety_checks_nonfatal,
+    },
+    log,
+    programSeconds: config.glimpse.import_program_timeout,
+  })
+  const imports = { methods, plugins, runner, selfUrl, relay }
   try {
     const directory = stagingDirectory(config)
     const { fileStore } = await import('./store/drivers/file.ts')
@@ -158,6 +175,21 @@ async function openImports(
     if (enabled.length > 0) log.error('Images cannot be imported', error)
     return { ...imports, offered: [], staging: noStaging('Images cannot be imported at this site.') }
   }
+}
+
+async function openConfiguredDownloads(config: Config) {
+  const { auth_url: authUrl } = config.keystone_authtoken
+  const catalog = authUrl ? (await import('./auth/catalog.ts')).keystoneCatalog(config.keystone_authtoken) : undefined
+  const setup: DownloadsSetup = {
+    rules: config.import_filtering_opts,
+    publicOnly: config.glimpse.import_public_addresses_only,
+    stallMs: config.glimpse.import_stall_timeout * 1000,
+    retries: config.glimpse.import_retries,
+    connections: config.glimpse.import_connections,
+    properties: config.glance_download_properties.extra_properties,
+    catalog,
+  }
+  return { ...openDownloads(setup), catalog }
 }
 
 /** Of the reserved store where stores have names, else of `node_staging_uri`: as upstream has it. */

@@ -1,4 +1,4 @@
-import { rename } from 'node:fs/promises'
+import { rename, rm } from 'node:fs/promises'
 import { ServiceError } from '../domain/errors.ts'
 import { type DownloadOptions, download, type Remembered } from './download.ts'
 import type { DigestCheck, ExpectedDigest } from './expected-digest.ts'
@@ -44,7 +44,15 @@ export function downloadStep(
       if (digest !== undefined) await digests.verify(path, digest, signal)
       await staged.publish(part, true)
     },
-    undo: () => staging.remove(imageId),
+    // Not all there is of the image: what other steps remember is theirs.
+    undo: async () => {
+      for (let one = 1; one <= tries; one++) {
+        await rm(staging.path(imageId, partName(one)), { force: true })
+        await noteOf(job, one).remove()
+      }
+      await rm(staging.path(imageId), { force: true })
+      await staged.revoke()
+    },
   }
 }
 
