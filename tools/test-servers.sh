@@ -12,6 +12,7 @@ packages=(
   glance-common                                          # upstream's schema and its tools
   qemu-utils                                             # images of every format
   lhasa                                                  # LHA archives
+  nginx-light                                            # a web server to download from
 )
 for group in "$@"; do
   case $group in

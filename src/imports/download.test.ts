@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
+import { available, startNginx } from '../../test/support/servers/nginx.ts'
 import { type Behaviour, serving, startWebServer, type WebServer } from '../../test/support/servers/web.ts'
 import type { ServiceError } from '../domain/errors.ts'
 import type { ImageId, TaskId } from '../domain/ids.ts'
@@ -421,6 +422,31 @@ describe('download', () => {
     await remembered.write({ validator: '"none"', size: data.length, missing: [[MIB, data.length]] })
     assert.equal(await fetchFrom(serve(modern(data.subarray(1))), { again: true }), data.length - 1)
     await assertWhole(data.subarray(1))
+  })
+
+  const nginxHere = available()
+  const skip = !nginxHere.ok && process.env['CI'] !== 'true' && nginxHere.reason
+  it('brings data from nginx, in parts, and goes on where it stopped', { skip }, async () => {
+    const nginx = await startNginx()
+    try {
+      const large = randomBytes(24 * MIB)
+      await writeFile(join(nginx.root, 'disk'), large)
+      const began = performance.now()
+      assert.equal(await fetchFrom(`${nginx.url}/disk`, { connections: 4 }), large.length)
+      await assertWhole(large)
+      const took = performance.now() - began
+      assert.ok(took < 2500, `${took} ms, one connection takes 3000 ms`)
+      const stop = new AbortController()
+      const progress = (bytes: number) => bytes > 8 * MIB && stop.abort(new Error('stop'))
+      await assert.rejects(fetchFrom(`${nginx.url}/disk`, { signal: stop.signal, progress }), /stop/)
+      let first = 0
+      const resumed = { again: true, progress: (bytes: number) => (first ||= bytes) }
+      assert.equal(await fetchFrom(`${nginx.url}/disk`, resumed), large.length)
+      await assertWhole(large)
+      assert.ok(first > 8 * MIB)
+    } finally {
+      await nginx.stop()
+    }
   })
 
   it('ends at once when it is told to', async () => {

@@ -74,11 +74,9 @@ function unescaped(text: string): string {
 }
 
 /** As a client may see it again: without user, password and query, any of which may be a secret. */
-export function shownUri(uri: string): string {
-  const hidden = uri.replace(/[?#].*$/s, '')
-  const authority = /^([^:/]*:\/\/)([^/]*)@/s.exec(hidden)
-  return authority === null ? hidden : `${authority[1]}***@${hidden.slice(authority[0].length)}`
-}
+export const shownUri = (uri: string): string =>
+  // A password may itself hold an `@` or a slash: everything up to the last one goes.
+  uri.replace(/[?#].*$/s, '').replace(/:\/\/.*@/s, '://***@')
 
 export function openHttpClient({ filter, stallMs }: HttpClientOptions): HttpClient {
   let opened: Promise<Dispatcher> | undefined
@@ -162,7 +160,8 @@ async function openDispatcher(filter: UriFilter): Promise<Dispatcher> {
     buildConnector({ ...tls, timeout: CONNECT_MS, lookup: guardedLookup(filter) }),
   )
   const proxied = Object.keys(process.env).some((name) => /^https?_proxy$/i.test(name) && process.env[name] !== '')
-  return proxied ? new EnvHttpProxyAgent({ connect, requestTls: tls }) : new Agent({ connect })
+  // Many proxies open tunnels for https alone.
+  return proxied ? new EnvHttpProxyAgent({ connect, requestTls: tls, proxyTunnel: false }) : new Agent({ connect })
 }
 
 const forbiddenAddress = (host: string) =>

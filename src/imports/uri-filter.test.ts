@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { openHttpClient, parseTarget } from './http-client.ts'
 import { type UriRules, uriFilter } from './uri-filter.ts'
 
 const DEFAULTS: UriRules = {
@@ -151,47 +150,5 @@ describe('uriFilter', () => {
       assert.equal(await closed.admits(`http://${host}/`), false, address)
     }
     for (const address of ['93.184.215.14', '2606:4700::1111']) assert.equal(closed.admitsAddress(address), true)
-  })
-})
-
-describe('openHttpClient', () => {
-  const signal = new AbortController().signal
-  const failure = async (uri: string, publicOnly: boolean, names = lookup) => {
-    const client = openHttpClient({
-      filter: uriFilter({ ...DEFAULTS, allowed_ports: [] }, { publicOnly, lookup: names }),
-      stallMs: 2000,
-    })
-    try {
-      return await client.get(parseTarget(uri), { signal }).then(
-        ({ status }) => String(status),
-        (error: Error) => error.message,
-      )
-    } finally {
-      await client.close()
-    }
-  }
-
-  it('connects to no address that is refused, whatever leads there', async () => {
-    const refusal = (host: string) => `${host} has no address that data may be fetched from`
-    for (const uri of ['http://127.0.0.1:1/', 'http://internal.example:1/', 'http://mapped.example:1/']) {
-      assert.equal(await failure(uri, true), refusal(new URL(uri).hostname))
-    }
-    assert.equal(await failure('http://[::1]:1/', true), refusal('::1'))
-    assert.match(await failure('http://127.0.0.1:1/', false), /refuses connections/)
-    assert.match(await failure('http://nowhere.example/', true), /nowhere\.example is not known/)
-  })
-
-  it('connects to the address that was checked, though the name server says something else the next time', async () => {
-    let asked = 0
-    const rebinding = async () => {
-      const address = asked++ === 0 ? '203.0.113.1' : '127.0.0.1'
-      return [{ address, family: 4 }]
-    }
-    const judge = uriFilter(DEFAULTS, { publicOnly: true, lookup: rebinding })
-    assert.equal(await judge.admits('http://rebind.example/'), true)
-    assert.equal(
-      await failure('http://rebind.example:1/', true, rebinding),
-      'rebind.example has no address that data may be fetched from',
-    )
   })
 })
