@@ -51,7 +51,7 @@ const PROGRESS = 1_048_576
 const GATHERED = 1_048_576
 const WORTH_DIVIDING = 8 * 1_048_576
 const LONGEST_PAUSE_MS = 30_000
-const REMEMBER_MS = 5000
+const REMEMBER_MS = 2000
 
 /**
  * Downloads into a file, and resolves with the size once all is on the disk. Survives servers that stall, break off
