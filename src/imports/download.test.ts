@@ -192,7 +192,7 @@ describe('download', () => {
     const uri = serve(breaking(() => 100_000))
     await assert.rejects(
       fetchFrom(uri),
-      failsWith('bad-gateway', /^The connection to .* broke \(\w+\), after \d+ of 6303801 bytes$/),
+      failsWith('bad-gateway', /^The connection to .* broke, after \d+ of 6303801 bytes$/),
     )
     assert.equal(rangesOf(uri).length, 4)
     const never = serve(breaking(() => 2 * MIB, undefined, ''))

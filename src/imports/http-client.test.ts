@@ -1,6 +1,11 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { openHttpClient, parseTarget, shownUri } from './http-client.ts'
 import { uriFilter } from './uri-filter.ts'
@@ -63,6 +68,37 @@ describe('openHttpClient', () => {
       await failure('http://rebind.example:1/', true, rebinding),
       'rebind.example has no address that data may be fetched from',
     )
+  })
+
+  it('does not talk to a server whose certificate nobody vouches for', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'glimpse-tls-'))
+    const [key, cert] = [join(dir, 'key.pem'), join(dir, 'cert.pem')]
+    const request = [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:prime256v1',
+      '-nodes',
+      '-days',
+      '1',
+    ]
+    execFileSync('openssl', [...request, '-subj', '/CN=127.0.0.1', '-keyout', key, '-out', cert], { stdio: 'pipe' })
+    const server = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }, (_, response) => {
+      response.end('never seen')
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    try {
+      assert.match(
+        await failure(`https://127.0.0.1:${port}/`, false),
+        /^The certificate of 127\.0\.0\.1:\d+ cannot be verified \(DEPTH_ZERO_SELF_SIGNED_CERT\)$/,
+      )
+    } finally {
+      server.close()
+      rmSync(dir, { recursive: true })
+    }
   })
 
   it('goes through the proxy that the environment names', async () => {

@@ -217,7 +217,8 @@ function failure(cause: unknown, { host }: URL, seconds: number): ServiceError {
   if (/CERT|SELF_SIGNED|^ERR_TLS|UNABLE_TO/.test(code)) {
     return badGateway(`The certificate of ${host} cannot be verified (${code})`, { cause })
   }
-  return badGateway(`The connection to ${host} broke${code === '' ? '' : ` (${code})`}`, { cause, transient: true })
+  const known = /^(?:$|UND_ERR_)/.test(code) ? '' : ` (${code})`
+  return badGateway(`The connection to ${host} broke${known}`, { cause, transient: true })
 }
 
 /** Closes the connection rather than read what nobody wants. */
