@@ -630,6 +630,7 @@ const glimpse = {
   import_stall_timeout: integer({
     default: 60,
     min: 1,
+    max: 86_400,
     help: 'Seconds without a byte after which the connection of a download counts as broken. There is no limit for the whole.',
   }),
   import_retries: integer({
@@ -640,11 +641,13 @@ const glimpse = {
   import_connections: integer({
     default: 4,
     min: 1,
+    max: 64,
     help: 'Connections of one download, where the server can send parts.',
   }),
   import_program_timeout: integer({
     default: 14_400,
     min: 1,
+    max: 2_000_000,
     help: 'Seconds that a program such as qemu-img may work on one image, by the clock and of the processor.',
   }),
   json_body_limit: integer({ default: 1_048_576, min: 1, help: 'Largest JSON body of a request, in bytes.' }),

@@ -141,9 +141,11 @@ export async function download(client: HttpClient, work: Download, options: Down
     const { size } = version
     parallel &&= version.validator !== undefined && /\bbytes\b/i.test(String(answer.headers['accept-ranges']))
     pieces = openPieces(size, [[0, size]], worthDividing)
-    if (size !== Number.POSITIVE_INFINITY) {
-      admit(size, work)
-      if (work.size !== undefined && size !== work.size) throw wrongSize(size, work.size)
+    try {
+      if (size !== Number.POSITIVE_INFINITY) admitSize(size, work)
+    } catch (error) {
+      client.discard(answer)
+      throw error
     }
     return [pieces.take(false) ?? noBytes(), answer]
   }
@@ -176,25 +178,27 @@ export async function download(client: HttpClient, work: Download, options: Down
     helping = new AbortController()
   }
 
+  const fetchPiece = async (piece: Piece, asked: Promise<Answer>) => {
+    try {
+      const answer = await asked
+      source = answer.target
+      callHelp()
+      await fill(piece, answer)
+    } finally {
+      pieces.giveBack(piece)
+    }
+  }
   /** One request after the other until nothing is missing, with helpers beside. */
   const fetchAll = async () => {
+    if (version === undefined) {
+      const [whole, answer] = await begin()
+      await fetchPiece(whole, Promise.resolve(answer))
+    }
     for (;;) {
-      let piece = version === undefined ? undefined : pieces.take(parallel)
-      if (version !== undefined && piece === undefined && helpers.size === 0) return
-      if (version !== undefined && piece === undefined) {
-        await Promise.race(helpers)
-        continue
-      }
-      try {
-        const answer = piece === undefined ? undefined : await ask(piece, signal)
-        const [part, from] = piece === undefined || answer === undefined ? await begin() : [piece, answer]
-        piece = part
-        source = from.target
-        callHelp()
-        await fill(part, from)
-      } finally {
-        if (piece !== undefined) pieces.giveBack(piece)
-      }
+      const piece = pieces.take(parallel)
+      if (piece !== undefined) await fetchPiece(piece, ask(piece, signal))
+      else if (helpers.size > 0) await Promise.race(helpers)
+      else return
     }
   }
 
@@ -233,7 +237,7 @@ export async function download(client: HttpClient, work: Download, options: Down
     await resume()
     await fetchStubbornly()
     const { size } = await file.stat()
-    if (work.size !== undefined && size !== work.size) throw wrongSize(size, work.size)
+    admitSize(size, work)
     await file.sync()
     return size
   } finally {
@@ -296,11 +300,15 @@ const statusOf = (error: unknown) => (error instanceof ServiceError ? error.deta
 const endedEarly = ({ target }: Answer) =>
   new ServiceError('bad-gateway', `${target.url.host} ended the data early`, { transient: true })
 
-const wrongSize = (got: number, expected: number) =>
-  new ServiceError('invalid', `Downloaded data size ${got} is different from expected ${expected}`)
-
 function admit(bytes: number, { limit }: Download): void {
   if (bytes > limit) throw new ServiceError('too-large', `The data is larger than the ${limit} bytes that are allowed`)
+}
+
+/** Of all of it. */
+function admitSize(size: number, work: Download): void {
+  admit(size, work)
+  if (work.size === undefined || size === work.size) return
+  throw new ServiceError('invalid', `Downloaded data size ${size} is different from expected ${work.size}`)
 }
 
 /** Says how far the download got. */
