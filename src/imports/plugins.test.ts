@@ -332,6 +332,8 @@ describe('openPlugins', () => {
   })
 
   it('says what is wrong with a plugin', async () => {
+    const twice = openPlugins(['no_op', 'no_op'], () => ({}) as never, tools)
+    await failing(twice, 'invalid', /^image_import_plugins names "no_op" twice$/)
     await failing(
       open('scan'),
       'invalid',

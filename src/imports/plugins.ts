@@ -28,17 +28,20 @@ export type PluginModule = (kit: PluginKit) => PluginType
  * The plugins of `image_import_plugins`, in that order: a name of ours, the absolute path of a module, or a package.
  * Throws `invalid` for one that is not there or does not work.
  */
-export const openPlugins = (
+export async function openPlugins(
   names: readonly string[],
   configure: (group: string, options: PluginType['options']) => Parameters<PluginType['open']>[0],
   tools: PluginTools,
-): Promise<readonly ImportPlugin[]> =>
-  Promise.all(
+): Promise<readonly ImportPlugin[]> {
+  const twice = names.find((name, index) => names.indexOf(name) < index)
+  if (twice !== undefined) throw new ServiceError('invalid', `image_import_plugins names "${twice}" twice`)
+  return Promise.all(
     names.map(async (name) => {
       const type = BUILT_IN.find((plugin) => plugin.name === name) ?? (await loadType(name))
       return type.open(configure(type.group, type.options), tools)
     }),
   )
+}
 
 async function loadType(name: string): Promise<PluginType> {
   const unusable = (why: string, cause?: unknown) =>

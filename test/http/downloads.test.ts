@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { readdir } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { gzipSync } from 'node:zlib'
@@ -148,6 +150,65 @@ describe('web-download', () => {
   })
 })
 
+const hasQemu = (() => {
+  try {
+    execFileSync('qemu-img', ['--version'], { stdio: 'pipe' })
+    return true
+  } catch {
+    return process.env['CI'] === 'true'
+  }
+})()
+
+describe('image_conversion', { skip: hasQemu ? false : 'qemu-img is not installed' }, () => {
+  let web: WebServer
+  let server: TestServer
+  let dir: string
+  const disk = Buffer.alloc(1_048_576, 'a disk ')
+  const qemuImg = async (...args: string[]) => {
+    execFileSync('qemu-img', args, { cwd: dir, stdio: 'pipe' })
+    return readFile(join(dir, args.find((one) => one.endsWith('.qcow2')) ?? ''))
+  }
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'glimpse-conversion-'))
+    await writeFile(join(dir, 'disk.raw'), disk)
+    web = await startWebServer()
+    server = await startServer({
+      config: {
+        import_filtering_opts: FILTER,
+        image_import_opts: { image_import_plugins: '[image_decompression,image_conversion]' },
+      },
+    })
+  })
+  after(async () => {
+    await server.close()
+    await web.close()
+    await rm(dir, { recursive: true })
+  })
+
+  it('makes raw of what comes, and refuses what refers to files of this machine', async () => {
+    const user = client(server, 'alice:p1:member,reader')
+    web.on('/good', serving(gzipSync(await qemuImg('convert', '-O', 'qcow2', 'disk.raw', 'good.qcow2'))))
+    web.on(
+      '/bad',
+      serving(await qemuImg('create', '-f', 'qcow2', '-F', 'raw', '-b', join(dir, 'disk.raw'), 'bad.qcow2')),
+    )
+    const good = await user.create({ disk_format: 'qcow2' })
+    const task = await user.import(good, { name: 'web-download', uri: `${web.url}/good` })
+    assert.equal(task['status'], 'success', String(task['message']))
+    const image = await user.show(good)
+    const { disk_format, status, size, virtual_size } = image
+    assert.deepEqual([disk_format, status, size, virtual_size], ['raw', 'active', disk.length, disk.length])
+    assert.ok((await user.data(good)).equals(disk))
+
+    const bad = await user.create({ disk_format: 'qcow2' })
+    const failed = await user.import(bad, { name: 'web-download', uri: `${web.url}/bad` })
+    assert.deepEqual([failed['status'], failed['message']], ['failure', 'Image failed safety checks'])
+    const after = await user.show(bad)
+    assert.deepEqual([after['disk_format'], after['status'], after['size']], ['qcow2', 'queued', null])
+    assert.deepEqual(await stagedIn(server), [])
+  })
+})
+
 const installed = available()
 const skip = !installed.ok && process.env['CI'] !== 'true' && installed.reason
 
@@ -226,7 +287,7 @@ describe('glance-download', { skip }, () => {
     const broken = await far.create({ container_format: 'ovf', hw_disk_bus: 'scsi', os_distro: 'debian' })
     await far.upload(broken, data)
     const [file] = (await readdir(join(there.dir, 'images'))).filter((name) => name === broken)
-    await import('node:fs/promises').then(({ rm }) => rm(join(there.dir, 'images', file ?? '')))
+    await rm(join(there.dir, 'images', file ?? ''))
     const before = await near.show(await near.create({ disk_format: 'qcow2', hw_disk_bus: 'virtio' }))
     const failed = await near.import(String(before['id']), { ...order, glance_image_id: broken })
     assert.equal(failed['status'], 'failure')
