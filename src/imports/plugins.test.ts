@@ -226,7 +226,7 @@ describe('image_decompression', () => {
 
   it('takes images out of LHA files where the program for it is installed', async () => {
     await test.stage(lha({ disk: data }))
-    if (!isInstalled('lha')) {
+    if (!isInstalled('lha') && process.env['CI'] !== 'true') {
       await failing(run(test.job()), 'unavailable', /^The program lha is not installed$/)
       return
     }
