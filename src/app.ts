@@ -21,16 +21,18 @@ import type { Task } from './domain/task.ts'
 import { copyImage } from './imports/copy-image.ts'
 import { type DownloadsSetup, openDownloads } from './imports/downloads.ts'
 import { glanceDirect } from './imports/glance-direct.ts'
+import { filteredConnector } from './imports/http-client.ts'
 import type { ImportMethod } from './imports/import.ts'
 import { openPlugins } from './imports/plugins.ts'
 import { openRelay, type Relay } from './imports/relay.ts'
 import { openRunner } from './imports/runner.ts'
 import { noStaging, openStaging, STAGING_STORE } from './imports/staging.ts'
+import { uriFilter } from './imports/uri-filter.ts'
 import type { Log } from './log.ts'
 import { type Notifier, silentNotifier } from './notify/notifier.ts'
 import { isAdmin, openPolicy, type PolicyEnforcer } from './policy/enforcer.ts'
 import { openPropertyProtection, type PropertyProtection, UNPROTECTED } from './policy/property-protection.ts'
-import type { StoreType } from './store/driver.ts'
+import type { Reach, StoreType } from './store/driver.ts'
 import { openStores, type Stores } from './store/stores.ts'
 
 /** Store types by the name that `enabled_backends` uses; a missing library hurts only those who use its store. */
@@ -90,6 +92,8 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     imports: await openImports(config, log, db, stores, relay, downloads.methods, (task) =>
       tellOfTask(core.notifier, task),
     ),
+    locationRules: { secureHash: options.do_secure_hash, retries: options.http_retries },
+    uriFilter: uriFilter(config.import_filtering_opts, publicOnly(config)),
     policy,
     protection: openProtection(config, policy, log),
     notifier: silentNotifier,
@@ -203,10 +207,25 @@ function stagingDirectory(config: Config): string {
   return resolve(uri.slice('file://'.length))
 }
 
+const publicOnly = (config: Config) => ({ publicOnly: config.glimpse.import_public_addresses_only })
+
+/**
+ * The hosts that imports may not reach, no location leads to either. Schemes and ports are the http store's own matter:
+ * upstream lets locations have any, and imports only the usual ones.
+ */
+function reachOf(config: Config): Reach | undefined {
+  const { allowed_hosts, disallowed_hosts } = config.import_filtering_opts
+  if (allowed_hosts.length + disallowed_hosts.length === 0 && !publicOnly(config).publicOnly) return undefined
+  const every = { allowed_schemes: [], disallowed_schemes: [], allowed_ports: [], disallowed_ports: [] }
+  const filter = uriFilter({ allowed_hosts, disallowed_hosts, ...every }, publicOnly(config))
+  return { admits: filter.admits, connector: (options) => filteredConnector(filter, options) }
+}
+
+/** Upstream tells that a task was run when that is over. */
 function tellOfTask(notifier: Notifier, task: Task): void {
   if (task.status === 'pending') return
-  if (task.status === 'processing') notifier.notify({ type: 'task.run', task })
   notifier.notify({ type: `task.${task.status}`, task })
+  if (task.status !== 'processing') notifier.notify({ type: 'task.run', task })
 }
 
 function openProtection(config: Config, policy: PolicyEnforcer, log: Log): PropertyProtection {
@@ -289,6 +308,7 @@ async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
     }
     return found()
   }
+  const reach = reachOf(config)
   const backends = config.DEFAULT.enabled_backends
   if (backends === undefined || Object.keys(backends).length === 0) {
     // Upstream's single-store mode: one store takes data; from the others, what locations of old name is read.
@@ -299,7 +319,7 @@ async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
     })
     const open = async (type: string) => {
       const store = await load(type)
-      return { id: type, driver: await store.open(config.group('glance_store', store.options)) }
+      return { id: type, driver: await store.open(config.group('glance_store', store.options), reach) }
     }
     return openStores({
       multi: false,
@@ -315,7 +335,7 @@ async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
     const { store_description, weight } = config.storeGroup(id)
     opened.push({
       id,
-      driver: await store.open(config.group(id, store.options)),
+      driver: await store.open(config.group(id, store.options), reach),
       description: store_description,
       weight,
     })

@@ -533,7 +533,7 @@ const task = {
     help: 'Accepted for compatibility; both values mean the same.',
   }),
   work_dir: text({
-    help: 'Scratch directory of imports that go through the tasks API, when `enabled_backends` is not set.',
+    help: 'Accepted and without effect: imports of the tasks API go through the staging area, as others do.',
   }),
 } as const satisfies OptionGroup
 
@@ -560,11 +560,15 @@ const import_filtering_opts = {
     default: [],
     help: 'Schemes it may not use; only looked at when `allowed_schemes` is empty.',
   }),
-  allowed_hosts: list({ bounds: true, default: [], help: 'Hosts that web-download may use; when empty, every host.' }),
+  allowed_hosts: list({
+    bounds: true,
+    default: [],
+    help: 'Hosts that web-download may use, and http locations lead to; when empty, every host.',
+  }),
   disallowed_hosts: list({
     bounds: true,
     default: [],
-    help: 'Hosts it may not use; only looked at when `allowed_hosts` is empty.',
+    help: 'Hosts that they may not use; only looked at when `allowed_hosts` is empty.',
   }),
   allowed_ports: list({ bounds: true, of: networkPort, default: [80, 443], help: 'Ports that web-download may use.' }),
   disallowed_ports: list({
@@ -625,7 +629,7 @@ const glimpse = {
   }),
   import_public_addresses_only: bool({
     default: false,
-    help: 'Let web-download connect to addresses of the public Internet only: not to loopback, private, link-local and other special ones, whatever name leads there.',
+    help: 'Let web-download and http locations lead to addresses of the public Internet only: not to loopback, private, link-local and other special ones, whatever name leads there.',
   }),
   import_stall_timeout: integer({
     default: 60,

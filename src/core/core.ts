@@ -4,6 +4,7 @@ import type { AttemptId } from '../domain/ids.ts'
 import type { ImportMethod, ImportPlugin, Staging } from '../imports/import.ts'
 import type { Relay } from '../imports/relay.ts'
 import type { Runner } from '../imports/runner.ts'
+import type { UriFilter } from '../imports/uri-filter.ts'
 import type { FormatRules } from '../io/inspection.ts'
 import type { Log } from '../log.ts'
 import type { Notifier } from '../notify/notifier.ts'
@@ -31,6 +32,14 @@ export interface DataRules extends FormatRules {
   readonly hashAlgorithm: string
 }
 
+/** How locations that clients add are taken. */
+export interface LocationRules {
+  /** Whether the data is read, and its digests kept (`do_secure_hash`). */
+  readonly secureHash: boolean
+  /** How often that is tried again. */
+  readonly retries: number
+}
+
 /** What imports are made of. */
 export interface Imports {
   /** Those that are known, for imports that have begun. */
@@ -53,6 +62,9 @@ export interface Core {
   readonly db: Database
   readonly stores: Stores
   readonly imports: Imports
+  readonly locationRules: LocationRules
+  /** Where imports may fetch data from. */
+  readonly uriFilter: Pick<UriFilter, 'admits'>
   readonly policy: PolicyEnforcer
   readonly protection: PropertyProtection
   readonly notifier: Notifier

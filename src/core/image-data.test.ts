@@ -78,6 +78,8 @@ async function setUp(t: TestContext, wrap: (core: Core) => Core = (core) => core
     worker: thisWorker(),
     taskKeepMs: 1000,
     imports: noImports(db),
+    locationRules: { secureHash: true, retries: 0 },
+    uriFilter: { admits: async () => true },
     attempts: new Set(),
     log: silentLog,
   }

@@ -122,7 +122,7 @@ function admitUpload(core: Core, image: Image, size: number | undefined): void {
 }
 
 /** Throws `invalid` unless both formats are known, which data cannot do without. */
-export function admitFormats(image: Image): void {
+export function admitFormats(image: Pick<Image, 'diskFormat' | 'containerFormat'>): void {
   const missing = [
     ...(image.diskFormat === null ? ['disk_format'] : []),
     ...(image.containerFormat === null ? ['container_format'] : []),

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { NewImage } from '../db/database.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { ImageId } from '../domain/ids.ts'
 import { type Image, type ImageAttributes, type ImageStatus, type Visibility, whenceTo } from '../domain/image.ts'
@@ -41,6 +42,13 @@ export type ImagePatch =
   | { readonly op: 'refuse'; readonly error: ServiceError }
 
 export async function createImage(core: Core, ctx: RequestContext, draft: ImageDraft): Promise<Image> {
+  const image = await core.db.images.insert(newImage(core, ctx, draft))
+  core.notifier.notify({ type: 'image.create', image })
+  return readable(core, ctx, image)
+}
+
+/** An image as the caller may create it. Throws what is in the way. */
+export function newImage(core: Core, ctx: RequestContext, draft: ImageDraft): NewImage {
   const { identity } = ctx
   const owner = draft.owner === undefined ? (identity.projectId ?? null) : draft.owner
   enforceNewImage(core.policy, identity, { owner, visibility: draft.visibility })
@@ -49,8 +57,7 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
   if (draft.refusal !== undefined) throw draft.refusal
   admitTags(core.limits, draft.tags.length)
   admitProperties(core.limits, draft.properties.keys())
-
-  const image = await core.db.images.insert({
+  return {
     id: draft.id ?? (randomUUID() as ImageId),
     name: draft.name ?? null,
     owner,
@@ -63,9 +70,7 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
     containerFormat: draft.containerFormat ?? null,
     tags: [...new Set(draft.tags)],
     properties: draft.properties,
-  })
-  core.notifier.notify({ type: 'image.create', image })
-  return readable(core, ctx, image)
+  }
 }
 
 export async function showImage(core: Core, ctx: RequestContext, id: ImageId): Promise<Image> {
@@ -208,6 +213,7 @@ export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId):
 
   // The row goes first: data that is left behind by a crash is still known to it, and swept later.
   const deleted = await core.db.images.remove(id, whenceTo('deleted'))
+  core.imports.runner.look(id)
   core.notifier.notify({ type: 'image.delete', image: deleted })
   await eraseData(core, deleted.id, deleted.locations)
   if (deleted.status === 'uploading' || deleted.status === 'importing') {

@@ -14,7 +14,7 @@ const FAILED = 'os_glance_failed_import'
 const ADMIN = { admin: true, project: undefined } as const
 
 /** What an import task asks for. */
-interface Order {
+export interface Order {
   readonly method: ImportMethod
   readonly input: Readonly<Record<string, unknown>>
   readonly stores: readonly Store[]
@@ -24,9 +24,13 @@ interface Order {
 }
 
 /** The whole of an import, from its task: staged, worked on, in the stores. Only who took the request has a token. */
-export async function importFlow(core: Core, running: RunningJob, token?: string): Promise<Flow> {
+export async function importFlow(
+  core: Core,
+  running: RunningJob,
+  { order: given, token }: { readonly order?: Order; readonly token?: string | undefined } = {},
+): Promise<Flow> {
   const task = await core.db.tasks.get(running.job.task, ADMIN)
-  const order = readOrder(core, task)
+  const order = given ?? readOrder(core, task)
   const job = await importJob(core, running, task, order, token)
   const fill = fillStores(core, running, job, order)
   const brings = order.method.open === undefined
@@ -77,10 +81,19 @@ const configuration = ({ missing }: Order): Step => ({
 
 function readOrder(core: Core, { input }: Task): Order {
   const { import_req: request, backend } = input as {
-    readonly import_req: { readonly method: { readonly name: string }; readonly all_stores_must_succeed?: boolean }
+    readonly import_req: { readonly method: Parameters<typeof orderOf>[1]; readonly all_stores_must_succeed?: boolean }
     readonly backend: readonly (StoreId | null)[]
   }
-  const { method: members, all_stores_must_succeed: allMustSucceed = true } = request
+  return orderOf(core, request.method, backend, request.all_stores_must_succeed)
+}
+
+/** `backend` names the stores; null is the default one. */
+export function orderOf(
+  core: Core,
+  members: { readonly name: string; readonly [member: string]: unknown },
+  backend: readonly (StoreId | null)[],
+  allMustSucceed = true,
+): Order {
   const method = core.imports.methods.find(({ name }) => name === members.name)
   const found = backend.map((id) => ({ id, store: id === null ? core.stores.default : core.stores.byId(id) }))
   return {

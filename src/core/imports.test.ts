@@ -139,6 +139,8 @@ async function setUp(t: TestContext, change: Partial<Core['limits']> = {}) {
     protection: UNPROTECTED,
     notifier: silentNotifier,
     worker: thisWorker(),
+    locationRules: { secureHash: true, retries: 0 },
+    uriFilter: { admits: async () => true },
     taskKeepMs: 60_000,
     attempts: new Set(),
     log: silentLog,

@@ -1,12 +1,12 @@
-import { randomUUID } from 'node:crypto'
-import { hasKind, ServiceError } from '../domain/errors.ts'
-import type { ImageId, TaskId } from '../domain/ids.ts'
+import { ServiceError } from '../domain/errors.ts'
+import type { ImageId } from '../domain/ids.ts'
 import type { Image, ImageStatus } from '../domain/image.ts'
 import type { ImportMethod } from '../imports/import.ts'
 import { enforceImage } from '../policy/enforce.ts'
 import type { Store } from '../store/store.ts'
 import type { Core, RequestContext } from './core.ts'
 import { importFlow, storeLists } from './import-flow.ts'
+import { beginWork } from './jobs.ts'
 import { loadImage } from './load.ts'
 import { isStagedElsewhere, STAGE_HOST } from './staging.ts'
 
@@ -120,48 +120,25 @@ async function beginImport(
   { method, members, body }: ImportRequest,
   stores: readonly Store[],
 ): Promise<void> {
-  const { identity } = ctx
+  const { roles, token } = ctx.identity
   const ids = stores.map(({ id }) => id)
-  const input = {
-    image_id: image.id,
-    import_req: { ...body, method: members },
-    backend: core.stores.multi ? ids : [null],
-  }
-  const begun = await core.db.jobs
-    .begin({
-      task: {
-        id: randomUUID() as TaskId,
-        type: 'api_image_import',
-        owner: identity.projectId ?? null,
-        input,
-        imageId: image.id,
-        requestId: ctx.requestId,
-        userId: identity.userId ?? null,
+  await beginWork(core, ctx, {
+    type: 'api_image_import',
+    input: {
+      image_id: image.id,
+      import_req: { ...body, method: members },
+      backend: core.stores.multi ? ids : [null],
+    },
+    image,
+    context: { roles },
+    change: {
+      image: {
+        ...(method.from === 'active' ? {} : { status: 'importing' }),
+        setProperties: storeLists(core, image, { importing: ids, failed: [], targets: ids }),
+        unsetProperties: [STAGE_HOST],
       },
-      image: image.id,
-      worker: core.worker.id,
-      context: { roles: identity.roles },
-      change: {
-        image: {
-          ...(method.from === 'active' ? {} : { status: 'importing' }),
-          setProperties: storeLists(core, image, { importing: ids, failed: [], targets: ids }),
-          unsetProperties: [STAGE_HOST],
-        },
-        from: [method.from],
-      },
-      preempted: { status: 'failure', message: 'Expired lock preempted', keepMs: core.taskKeepMs },
-    })
-    .catch((cause: unknown) => {
-      if (hasKind(cause, 'conflict')) throw new ServiceError('conflict', refusedBecause(image), { cause })
-      throw cause
-    })
-  if (begun.preempted !== undefined) core.notifier.notify({ type: 'task.failure', task: begun.preempted })
-  core.notifier.notify({ type: 'task.create', task: begun.task })
-  const { token } = identity
-  core.imports.runner.start(begun.job, (running) => importFlow(core, running, token))
+      from: [method.from],
+    },
+    flow: (running) => importFlow(core, running, { token }),
+  })
 }
-
-const refusedBecause = ({ id, properties }: Image): string =>
-  properties.has('os_glance_import_task')
-    ? 'Image has active task'
-    : `New operation on image '${id}' is not permitted as prior operation is still in progress`

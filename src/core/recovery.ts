@@ -4,9 +4,12 @@ import { hostname } from 'node:os'
 import type { Claim, Worker } from '../db/database.ts'
 import { hasKind } from '../domain/errors.ts'
 import type { WorkerId } from '../domain/ids.ts'
+import type { TaskType } from '../domain/task.ts'
+import type { Flow, RunningJob } from '../imports/runner.ts'
 import type { Core } from './core.ts'
 import { eraseData } from './image-data.ts'
 import { importFlow } from './import-flow.ts'
+import { locationFlow } from './location-import.ts'
 import { sweepStaging } from './staging.ts'
 
 /**
@@ -83,8 +86,20 @@ async function resumeJobs(core: Core, worker: Worker, ours: boolean, hasNeighbou
     const taken = await core.db.jobs.takeOver(job, core.worker.id)
     if (taken === undefined) continue
     core.log.warn(`Task ${job.task} on image ${job.imageId} was interrupted: try ${taken.tries} begins`)
-    runner.start(taken, (running) => importFlow(core, running))
+    runner.start(taken, (running) => resumedFlow(core, running))
   }
+}
+
+const FLOWS = {
+  import: importFlow,
+  api_image_import: importFlow,
+  location_import: locationFlow,
+} as const satisfies Record<TaskType, (core: Core, running: RunningJob) => Promise<Flow>>
+
+/** The rest of a job that another process began. */
+async function resumedFlow(core: Core, running: RunningJob): Promise<Flow> {
+  const task = await core.db.tasks.get(running.job.task, { admin: true, project: undefined })
+  return FLOWS[task.type](core, running)
 }
 
 async function undoClaim(core: Core, claim: Claim): Promise<void> {

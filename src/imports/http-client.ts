@@ -153,15 +153,21 @@ async function follow(filter: UriFilter, from: Target, location: string): Promis
 
 /** Goes through the proxy that the environment names, as urllib does; the addresses are then the proxy's to judge. */
 async function openDispatcher(filter: UriFilter): Promise<Dispatcher> {
-  const { Agent, buildConnector, EnvHttpProxyAgent } = await import('undici')
+  const { Agent, EnvHttpProxyAgent } = await import('undici')
   const tls = { ca: [...getCACertificates('default'), ...getCACertificates('system')] }
-  const connect = guardedConnector(
-    filter,
-    buildConnector({ ...tls, timeout: CONNECT_MS, lookup: guardedLookup(filter) }),
-  )
+  const connect = await filteredConnector(filter, { ...tls, timeout: CONNECT_MS })
   const proxied = Object.keys(process.env).some((name) => /^https?_proxy$/i.test(name) && process.env[name] !== '')
   // Many proxies open tunnels for https alone.
   return proxied ? new EnvHttpProxyAgent({ connect, requestTls: tls, proxyTunnel: false }) : new Agent({ connect })
+}
+
+/** Opens connections, to no address that the filter does not admit. */
+export async function filteredConnector(
+  filter: UriFilter,
+  options: buildConnector.BuildOptions,
+): Promise<buildConnector.connector> {
+  const { buildConnector } = await import('undici')
+  return guardedConnector(filter, buildConnector({ ...options, lookup: guardedLookup(filter) }))
 }
 
 const forbiddenAddress = (host: string) =>

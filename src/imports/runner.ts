@@ -1,6 +1,6 @@
 import type { Database, ImageChange, Job, JobChange } from '../db/database.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
-import type { TaskId } from '../domain/ids.ts'
+import type { ImageId, TaskId } from '../domain/ids.ts'
 import type { Image, ImageStatus } from '../domain/image.ts'
 import type { Task } from '../domain/task.ts'
 import type { Log } from '../log.ts'
@@ -38,6 +38,8 @@ export interface Runner {
   start(job: Job, flow: (running: RunningJob) => Promise<Flow>): void
   /** Whether this process is busy with the job, or will be. */
   has(task: TaskId): boolean
+  /** Tells jobs on the image to look now whether it is still there. */
+  look(image: ImageId): void
   /** Lets jobs end for `graceMs`, then interrupts them; what has not ended is left to whoever takes it over. */
   stop(graceMs: number): Promise<void>
 }
@@ -65,6 +67,7 @@ export function openRunner(options: RunnerOptions): Runner {
   const known = new Set<TaskId>()
   const waiting: (() => void)[] = []
   const running = new Set<Promise<void>>()
+  const looks: Looks = new Set()
 
   const next = () => {
     if (stopping.signal.aborted || running.size >= options.limit) return
@@ -74,7 +77,7 @@ export function openRunner(options: RunnerOptions): Runner {
     start: (job, flow) => {
       known.add(job.task)
       waiting.push(() => {
-        const work = runJob(options, job, flow, stopping.signal).finally(() => {
+        const work = runJob(options, job, flow, looks, stopping.signal).finally(() => {
           running.delete(work)
           known.delete(job.task)
           next()
@@ -84,6 +87,9 @@ export function openRunner(options: RunnerOptions): Runner {
       next()
     },
     has: (task) => known.has(task),
+    look: (image) => {
+      for (const look of looks) look(image)
+    },
     stop: async (graceMs) => {
       waiting.length = 0
       let timer: NodeJS.Timeout | undefined
@@ -101,11 +107,14 @@ export function openRunner(options: RunnerOptions): Runner {
 /** What may become of a job while it runs, other than that a step fails. */
 type Fate = 'ours' | 'image gone' | 'left'
 
+type Looks = Set<(image: ImageId) => void>
+
 /** Never rejects. */
 async function runJob(
   { db, log, keepMs, onTask, progressMs = 5000 }: RunnerOptions,
   job: Job,
   build: (running: RunningJob) => Promise<Flow>,
+  looks: Looks,
   stopping: AbortSignal,
 ): Promise<void> {
   const interrupt = new AbortController()
@@ -166,6 +175,10 @@ async function runJob(
     telling = false
   }
   const ticker = setInterval(() => void tell(), progressMs)
+  const look = (image: ImageId) => {
+    if (image === job.imageId) void tell()
+  }
+  looks.add(look)
 
   /** Whether everything that the steps did is taken back. It stops at what cannot be, so that a later try finds the rest. */
   const undo = async (flow: Flow): Promise<boolean> => {
@@ -242,6 +255,7 @@ async function runJob(
     if (hasKind(error, 'conflict')) await db.jobs.finish(job, { task: preempted }).catch(() => undefined)
   } finally {
     clearInterval(ticker)
+    looks.delete(look)
   }
 }
 

@@ -22,10 +22,11 @@ export interface V2Options {
 export function v2Routes(core: Core, options: V2Options): readonly Route<RequestContext>[] {
   const schemas = buildSchemas(options.schema)
   const { offered } = core.imports
+  const validateImage = validator('image', schemas.image)
   const routes: readonly Route<RequestContext>[] = [
     ...schemaRoutes(schemas),
     ...imageRoutes(core, {
-      validateImage: validator('image', schemas.image),
+      validateImage,
       view: { ...options.view, declared: new Set(Object.keys(options.schema.custom.properties)) },
       createHeaders: {
         ...(offered.length > 0 ? { 'openstack-image-import-methods': offered.join(',') } : {}),
