@@ -63,6 +63,7 @@ export async function beginWork(core: Core, ctx: RequestContext, work: Work): Pr
     core.notifier.notify({ type: 'task.failure', task: begun.preempted })
   }
   core.notifier.notify({ type: 'task.create', task: begun.task })
+  if (!isThere) core.notifier.notify({ type: 'image.create', image: begun.image })
   core.imports.runner.start(begun.job, work.flow)
   return begun.task
 }

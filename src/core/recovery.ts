@@ -9,6 +9,7 @@ import type { Flow, RunningJob } from '../imports/runner.ts'
 import type { Core } from './core.ts'
 import { eraseData } from './image-data.ts'
 import { importFlow } from './import-flow.ts'
+import { legacyFlow } from './legacy-import.ts'
 import { locationFlow } from './location-import.ts'
 import { sweepStaging } from './staging.ts'
 
@@ -91,7 +92,7 @@ async function resumeJobs(core: Core, worker: Worker, ours: boolean, hasNeighbou
 }
 
 const FLOWS = {
-  import: importFlow,
+  import: legacyFlow,
   api_image_import: importFlow,
   location_import: locationFlow,
 } as const satisfies Record<TaskType, (core: Core, running: RunningJob) => Promise<Flow>>

@@ -1,17 +1,21 @@
-import { randomUUID } from 'node:crypto'
-import type { TaskChange } from '../db/database.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { ImageId, TaskId } from '../domain/ids.ts'
 import type { TaskQuery } from '../domain/query.ts'
 import type { Task, TaskType } from '../domain/task.ts'
+import { shownUri } from '../imports/http-client.ts'
 import { enforce, enforceImage } from '../policy/enforce.ts'
 import type { Core, RequestContext } from './core.ts'
+import type { ImageDraft } from './images.ts'
+import { failed, newTask } from './jobs.ts'
+import { beginLegacyImport } from './legacy-import.ts'
 import { loadImage } from './load.ts'
 
 /** What a client asks for by the tasks API. */
 export interface TaskDraft {
   readonly type: TaskType
   readonly input: Readonly<Record<string, unknown>>
+  /** The image to import into, where the input says what it is to be; or what is wrong with that. */
+  readonly image?: ImageDraft | ServiceError
 }
 
 /** Whoever may not use the API of tasks is told so before anything else is looked at: what they sent is read after it. */
@@ -23,33 +27,44 @@ const enforceAccess = (core: Core, ctx: RequestContext) => enforce(core.policy, 
  */
 export async function createTask(core: Core, ctx: RequestContext, read: () => Promise<TaskDraft>): Promise<Task> {
   enforceAccess(core, ctx)
-  const { type, input } = await read()
-  if (type === 'import') admitSource(input['import_from'])
-  const { identity, requestId } = ctx
-  const { image_id: imageId } = input
-  const task = await core.db.tasks.insert(
-    {
-      id: randomUUID() as TaskId,
-      type,
-      owner: identity.projectId ?? null,
-      input,
-      imageId: typeof imageId === 'string' ? (imageId as ImageId) : null,
-      requestId,
-      userId: identity.userId ?? null,
-    },
-    failed(core, missingInput(type, input) ?? ELSEWHERE[type]),
-  )
-  const asked: Task = { ...task, status: 'pending', message: '', expiresAt: null }
-  core.notifier.notify({ type: 'task.create', task: asked })
-  core.notifier.notify({ type: 'task.failure', task })
-  return asked
+  const draft = await read()
+  const { type, input } = draft
+  if (type === 'import') await admitSource(core, input['import_from'])
+  const { image_id: id } = input
+  const about = typeof id === 'string' && id.length <= LONGEST_ID ? (id as ImageId) : null
+  try {
+    return await beginTask(core, ctx, draft, about)
+  } catch (error) {
+    if (!(error instanceof ServiceError) || error.kind === 'internal') throw error
+    const failure = failed(core, error.message)
+    const task = await core.db.tasks.insert(newTask(ctx, { type, input, imageId: about }), failure)
+    const asked: Task = { ...task, status: 'pending', message: '', expiresAt: null }
+    core.notifier.notify({ type: 'task.create', task: asked })
+    core.notifier.notify({ type: 'task.failure', task })
+    return asked
+  }
 }
 
-const ELSEWHERE: Readonly<Record<TaskType, string>> = {
-  import: 'Tasks of this type are not available.',
+async function beginTask(
+  core: Core,
+  ctx: RequestContext,
+  { type, input, image }: TaskDraft,
+  about: ImageId | null,
+): Promise<Task> {
+  const missing = missingInput(type, input)
+  if (missing !== undefined) throw new ServiceError('invalid', missing)
+  if (type !== 'import') throw new ServiceError('invalid', ELSEWHERE[type])
+  if (image === undefined || image instanceof ServiceError) throw image ?? new ServiceError('invalid', 'No image')
+  return beginLegacyImport(core, ctx, { uri: String(input['import_from']), image }, input, about)
+}
+
+/** Of the column. */
+const LONGEST_ID = 36
+
+const ELSEWHERE = {
   api_image_import: 'Images are imported by POST /v2/images/{image_id}/import.',
   location_import: 'Locations are added by POST /v2/images/{image_id}/locations.',
-}
+} as const
 
 /** The members without which no task of a type can be done. */
 const NEEDED: Readonly<Record<TaskType, readonly string[]>> = {
@@ -68,7 +83,7 @@ function missingInput(type: TaskType, input: TaskDraft['input']): string | undef
 }
 
 /** Throws `invalid` unless data may be fetched from there. */
-function admitSource(uri: unknown): void {
+async function admitSource(core: Core, uri: unknown): Promise<void> {
   if (typeof uri !== 'string' || uri === '') {
     throw new ServiceError('invalid', `Invalid location: ${uri === undefined || uri === null ? 'None' : String(uri)}`)
   }
@@ -84,14 +99,10 @@ function admitSource(uri: unknown): void {
       "The given uri is not valid. Please specify a valid uri from the following list of supported uri ['http']",
     )
   }
+  if (!(await core.uriFilter.admits(uri))) {
+    throw new ServiceError('invalid', `URI for legacy import task does not pass filtering: ${shownUri(uri)}`)
+  }
 }
-
-/** What ends a task badly; `message` is for its owner. */
-export const failed = (core: Core, message: string): TaskChange & { readonly status: 'failure' } => ({
-  status: 'failure',
-  message,
-  keepMs: core.taskKeepMs,
-})
 
 export async function showTask(core: Core, ctx: RequestContext, id: TaskId): Promise<Task> {
   enforceAccess(core, ctx)

@@ -37,7 +37,10 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
     ...importRoutes(core),
     ...locationRoutes(core),
     ...memberRoutes(core),
-    ...taskRoutes(core, { validateTask: validator('task', { ...schemas.task, additionalProperties: false }) }),
+    ...taskRoutes(core, {
+      validateTask: validator('task', { ...schemas.task, additionalProperties: false }),
+      validateImage,
+    }),
     ...metadefSchemaRoutes,
     ...metadefRoutes(core),
     ...infoRoutes(core),

@@ -1,11 +1,12 @@
 import type { Core, RequestContext } from '../../core/core.ts'
+import type { ImageDraft } from '../../core/images.ts'
 import { createTask, deleteTask, listImageTasks, listTasks, showTask, type TaskDraft } from '../../core/tasks.ts'
 import { ServiceError } from '../../domain/errors.ts'
 import { isUuid, type TaskId } from '../../domain/ids.ts'
 import { TASK_COLUMNS, TASK_SORT_KEYS, type TaskColumn, type TaskQuery } from '../../domain/query.ts'
 import { TASK_TRANSITIONS, type TaskType } from '../../domain/task.ts'
 import type { ApiRequest, Route } from '../http/route.ts'
-import { expectedBody, imageId } from './images.ts'
+import { expectedBody, imageId, parseDraft } from './images.ts'
 import { last, type PageLimits, pageLink, parseLimit, type Query } from './list-query.ts'
 import type { Validate } from './validation.ts'
 import { taskRowView, taskStubView, taskView } from './views.ts'
@@ -17,7 +18,7 @@ const taskId = (request: Request): TaskId => request.params['task_id'] as TaskId
 
 export const taskRoutes = (
   core: Core,
-  { validateTask }: { readonly validateTask: Validate },
+  { validateTask, validateImage }: { readonly validateTask: Validate; readonly validateImage: Validate },
 ): readonly Route<RequestContext>[] => [
   {
     method: 'GET',
@@ -40,7 +41,7 @@ export const taskRoutes = (
     method: 'POST',
     path: '/tasks',
     handle: async (request) => {
-      const read = async () => parseDraft(await expectedBody(request), validateTask)
+      const read = async () => parseTask(await expectedBody(request), validateTask, validateImage)
       const task = await createTask(core, request.context, read)
       return {
         status: 201,
@@ -73,11 +74,24 @@ export const taskRoutes = (
   },
 ]
 
-function parseDraft(body: unknown, validate: Validate): TaskDraft {
+function parseTask(body: unknown, validate: Validate, validateImage: Validate): TaskDraft {
   const given = (Array.isArray(body) ? {} : body) as Readonly<Record<string, unknown>>
   for (const name of ['type', 'input']) if (!Object.hasOwn(given, name)) throw invalid(`Task '${name}' is required`)
   validate(given)
-  return { type: given['type'] as TaskType, input: (given['input'] ?? {}) as TaskDraft['input'] }
+  const draft = { type: given['type'] as TaskType, input: (given['input'] ?? {}) as TaskDraft['input'] }
+  return draft.type === 'import'
+    ? { ...draft, image: parseImage(draft.input['image_properties'], validateImage) }
+    : draft
+}
+
+/** What is wrong with the image is the task's affair. */
+function parseImage(properties: unknown, validate: Validate): ImageDraft | ServiceError {
+  try {
+    return parseDraft(properties, validate)
+  } catch (error) {
+    if (error instanceof ServiceError) return error
+    throw error
+  }
 }
 
 /** Those of the parameters that name a column are filters, any others are ignored. */
