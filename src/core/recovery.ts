@@ -74,6 +74,8 @@ export async function sweep(core: Core): Promise<void> {
     }
     if (!ours) await core.db.workers.remove(worker.id)
   }
+  // Whoever died may have had no time to tidy up.
+  if (workers.some((one) => one.worker.id !== core.worker.id && dead.has(one))) await sweepStaging(core)
   await core.db.tasks.forgetExpired()
   for (const { id, location } of await core.db.images.undropped(1000)) await eraseData(core, id, [location])
 }
@@ -121,7 +123,7 @@ async function sweepStore(core: Core, claim: Claim): Promise<void> {
   else await store.sweep(claim.imageId, claim.attempt, AbortSignal.timeout(60_000))
 }
 
-/** It holds little, and what lies there is in nobody's way. */
+/** What is old enough for it is in nobody's way. */
 const STAGING_SWEEP_MS = 3_600_000
 
 export interface Recovery {

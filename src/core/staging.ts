@@ -91,13 +91,13 @@ const ABANDONED_MS = 3_600_000
 /** Removes staged data that no image waits for any more. Any number of nodes may do it at once. */
 export async function sweepStaging(core: Core): Promise<void> {
   const { staging } = core.imports
-  for (const id of await staging.list(ABANDONED_MS)) {
+  for (const id of await staging.list()) {
     const image = await core.db.images.get(id, { admin: true, project: undefined }).catch((error: unknown) => {
       if (hasKind(error, 'not-found')) return undefined
       throw error
     })
     if (image !== undefined && ['uploading', 'importing'].includes(image.status)) continue
-    await staging.remove(id, ABANDONED_MS)
-    core.log.info(`Removed the staged data of image ${id}: nobody waits for it`)
+    // An image that has its data never waits again; others may do so by now.
+    await staging.remove(id, image === undefined || image.status === 'queued' ? ABANDONED_MS : 0)
   }
 }

@@ -29,8 +29,8 @@ export interface Staging {
   replace(image: ImageId, suffix: string): Promise<void>
   /** Removes all there is of the image, or what nobody has changed for `ageMs`; nothing to remove is no error. */
   remove(image: ImageId, ageMs?: number): Promise<void>
-  /** Images of which something has been here for `ageMs` at least, whether or not there are such images. */
-  list(ageMs: number): Promise<readonly ImageId[]>
+  /** Of what there is something here, whether or not there are such images. */
+  list(): Promise<readonly ImageId[]>
   close(): Promise<void>
 }
 

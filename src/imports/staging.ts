@@ -52,14 +52,7 @@ export function openStaging(driver: StoreDriver, directory: string): Staging {
     remove: async (image, ageMs = 0) => {
       for (const name of await namesOf(image)) if (ageMs === 0 || (await isOlder(name, ageMs))) await drop(name)
     },
-    list: async (ageMs) => {
-      const found = new Set<ImageId>()
-      for (const name of await readdir(directory)) {
-        const image = imageOf(name)
-        if (image !== undefined && (await isOlder(name, ageMs))) found.add(image)
-      }
-      return [...found]
-    },
+    list: async () => [...new Set((await readdir(directory)).flatMap((name) => imageOf(name) ?? []))],
     close: () => driver.close(),
   }
 }

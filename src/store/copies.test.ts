@@ -53,7 +53,10 @@ const failing = (driver: StoreDriver): StoreDriver => ({
   ...driver,
   write: async (_, body) => {
     let seen = 0
-    for await (const chunk of body) if ((seen += chunk.length) > 500_000) throw FULL
+    for await (const chunk of body) {
+      seen += chunk.length
+      if (seen > 500_000) throw FULL
+    }
     throw new Error('the body was too short')
   },
 })
