@@ -22,7 +22,7 @@ const reference = process.env['ACCEPTANCE_TARGET'] === 'reference'
 const FROM = { PIP: 'no', TEMPEST_FROM: 'debian', CLIENTS_FROM: 'debian' }
 const TEMPEST = 'tempest\\.api\\.image\\.v2'
 /** What the clients' steps may expect beyond images themselves, such as `import stores tasks cache locations limits`. */
-const FEATURES = ''
+const FEATURES = 'import stores tasks'
 const SECTIONS = ['life', 'formats', 'glance', 'lists', 'share', 'roles']
 const IMAGES = [
   { format: 'raw', file: 'boot.raw', qemu: 'raw' },
@@ -251,7 +251,12 @@ const glanceApiConf = (home: string, port: number, stores: readonly string[]): s
 bind_host = 127.0.0.1
 bind_port = ${port}
 workers = 2
+node_staging_uri = file://${home}/staging
 ${stores.length > 0 ? `enabled_backends = ${stores.map((store) => `${store}:file`).join(', ')}` : ''}
+[import_filtering_opts]
+allowed_ports = []
+[os_glance_staging_store]
+filesystem_store_datadir = ${home}/staging
 [database]
 connection = sqlite:///${home}/glance.sqlite
 [image_format]
