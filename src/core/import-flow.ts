@@ -30,7 +30,7 @@ export async function importFlow(
   { order: given, token }: { readonly order?: Order; readonly token?: string | undefined } = {},
 ): Promise<Flow> {
   const task = await core.db.tasks.get(running.job.task, ADMIN)
-  const order = given ?? readOrder(core, task)
+  const order = given ?? readOrder(core, running, task)
   const job = await importJob(core, running, task, order, token)
   const fill = fillStores(core, running, job, order)
   const brings = order.method.open === undefined
@@ -79,12 +79,21 @@ const configuration = ({ missing }: Order): Step => ({
   },
 })
 
-function readOrder(core: Core, { input }: Task): Order {
+/** What the job knows of an import beside what its task shows. */
+interface ImportContext {
+  readonly roles?: readonly string[]
+  /** Of the method; the task's input may hide something. */
+  readonly members?: Parameters<typeof orderOf>[1]
+}
+
+const contextOf = ({ job }: RunningJob): ImportContext => (job.context ?? {}) as ImportContext
+
+function readOrder(core: Core, running: RunningJob, { input }: Task): Order {
   const { import_req: request, backend } = input as {
     readonly import_req: { readonly method: Parameters<typeof orderOf>[1]; readonly all_stores_must_succeed?: boolean }
     readonly backend: readonly (StoreId | null)[]
   }
-  return orderOf(core, request.method, backend, request.all_stores_must_succeed)
+  return orderOf(core, contextOf(running).members ?? request.method, backend, request.all_stores_must_succeed)
 }
 
 /** `backend` names the stores; null is the default one. */
@@ -115,7 +124,7 @@ async function importJob(
   { stores }: Order,
   token: string | undefined,
 ): Promise<ImportJob> {
-  const { roles = [] } = (running.job.context ?? {}) as { readonly roles?: readonly string[] }
+  const { roles = [] } = contextOf(running)
   const left = running.gone() ? 0 : await storageLeft(core, running.image())
   return {
     task: task.id,

@@ -126,11 +126,11 @@ async function beginImport(
     type: 'api_image_import',
     input: {
       image_id: image.id,
-      import_req: { ...body, method: members },
+      import_req: { ...body, method: method.shown?.(members) ?? members },
       backend: core.stores.multi ? ids : [null],
     },
     image,
-    context: { roles },
+    context: { roles, members },
     change: {
       image: {
         ...(method.from === 'active' ? {} : { status: 'importing' }),

@@ -83,10 +83,12 @@ export interface ImportMethod {
   admit?(method: Readonly<Record<string, unknown>>): void
   /**
    * Looks closer at the members of `method`, when all else is accepted and the client still waits. What it returns
-   * replaces them in the task's input, which the owner may read, and is given to `steps`, maybe in another process.
+   * replaces them in the task's input, and is given to `steps`, maybe in another process.
    * Throws `invalid` with the words for the client. Takes them as they are when absent.
    */
   accept?(method: Readonly<Record<string, unknown>>): Promise<Readonly<Record<string, unknown>>>
+  /** What the owner may read of them in the task's input; all of them when absent. */
+  shown?(members: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>
   /** Brings the data to the staging area; absent where it is there already, or is not staged at all. */
   steps?(job: ImportJob, input: Readonly<Record<string, unknown>>): readonly Step[]
   /**

@@ -25,6 +25,7 @@ export const webDownload = ({ filter, ...tools }: WebDownloadTools): ImportMetho
       expectedDigest(method)
       return method
     },
+    shown: (members) => ({ ...members, uri: shownUri(textOf(members, 'uri')) }),
     steps: (job, input) => [
       downloadStep(job, tools, async () => {
         const uri = textOf(input, 'uri')

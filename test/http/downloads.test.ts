@@ -89,9 +89,13 @@ describe('web-download', () => {
   })
 
   it('brings data into an image, through the plugins', async () => {
-    for (const path of ['/data', '/data.gz']) {
+    for (const path of ['/data', '/data.gz?key=secret']) {
       const id = await user.create()
-      const task = await user.import(id, { name: 'web-download', uri: web.url + path })
+      const uri = `${web.url.replace('//', '//joe:secret@')}${path}`
+      const task = await user.import(id, { name: 'web-download', uri })
+      assert.equal(web.requests.at(-1)?.url, path)
+      assert.equal(web.requests.at(-1)?.headers.authorization, `Basic ${btoa('joe:secret')}`)
+      assert.doesNotMatch(JSON.stringify(task), /secret/)
       assert.equal(task['status'], 'success', String(task['message']))
       const image = await user.show(id)
       assert.equal(image['status'], 'active')
@@ -120,6 +124,7 @@ describe('web-download', () => {
       const task = await user.import(id, { name: 'web-download', ...method })
       assert.equal(task['status'], 'failure')
       assert.match(String(task['message']), message)
+      assert.doesNotMatch(JSON.stringify(task), /secret/)
       const { updated_at: _, ...image } = await user.show(id)
       const { updated_at: __, ...expected } = before
       assert.deepEqual(image, { ...expected, os_glance_importing_to_stores: '', os_glance_failed_import: '' })
