@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import { Agent } from 'undici'
+import type { Agent } from 'undici'
 import { ServiceError } from '../domain/errors.ts'
 
 export interface Answer {
@@ -57,24 +57,30 @@ const LONGEST_ANSWER = 16 * 1_048_576
 export function openRest(options: RestOptions): Rest {
   const { name, retries = 3 } = options
   const timeout = (options.timeout || DEFAULT_TIMEOUT_S) * 1000
-  const agent = new Agent({
-    connections: CONNECTIONS,
-    headersTimeout: timeout,
-    bodyTimeout: timeout,
-    maxResponseSize: LONGEST_ANSWER,
-    connect: {
-      timeout,
-      rejectUnauthorized: options.insecure !== true,
-      ...(options.cafile ? { ca: readPem(options.cafile) } : {}),
-      ...(options.certfile ? { cert: readPem(options.certfile) } : {}),
-      // One file may hold both.
-      ...(options.certfile ? { key: readPem(options.keyfile || options.certfile) } : {}),
-    },
-  })
+  const tls = {
+    rejectUnauthorized: options.insecure !== true,
+    ...(options.cafile ? { ca: readPem(options.cafile) } : {}),
+    ...(options.certfile ? { cert: readPem(options.certfile) } : {}),
+    // One file may hold both.
+    ...(options.certfile ? { key: readPem(options.keyfile || options.certfile) } : {}),
+  }
+  let agent: Promise<Agent> | undefined
+  // The library is not small: who asks nobody does without it.
+  const open = async (): Promise<Agent> => {
+    const { Agent } = await import('undici')
+    return new Agent({
+      connections: CONNECTIONS,
+      headersTimeout: timeout,
+      bodyTimeout: timeout,
+      maxResponseSize: LONGEST_ANSWER,
+      connect: { timeout, ...tls },
+    })
+  }
 
   const send = async (method: 'GET' | 'POST' | 'DELETE', url: string, { headers, body, signal }: Question) => {
     const { origin, pathname, search } = new URL(url)
-    const response = await agent.request({
+    agent ??= open()
+    const response = await (await agent).request({
       origin,
       path: `${pathname}${search}`,
       method,
@@ -102,7 +108,7 @@ export function openRest(options: RestOptions): Rest {
         }
       }
     },
-    close: () => agent.destroy(),
+    close: async () => (await agent)?.destroy(),
   }
 }
 
