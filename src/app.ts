@@ -1,6 +1,6 @@
 // The composition root: configuration in, running service out. The only file that picks drivers.
 import { existsSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Face, HttpServer } from './api/http/server.ts'
 import { createHttpServer } from './api/http/server.ts'
 import { identityFace } from './api/identity/face.ts'
@@ -18,11 +18,22 @@ import type { Layout } from './cache/layout.ts'
 import type { Config } from './config/config.ts'
 import { keystonePlugin } from './config/groups.ts'
 import { prefetchQueued } from './core/cached-images.ts'
-import type { Core } from './core/core.ts'
+import type { Core, Imports } from './core/core.ts'
 import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
 import type { Database } from './db/database.ts'
 import { openDatabase } from './db/sql/connect.ts'
-import { ServiceError } from './domain/errors.ts'
+import { hasKind, ServiceError } from './domain/errors.ts'
+import type { Task } from './domain/task.ts'
+import { copyImage } from './imports/copy-image.ts'
+import { type DownloadsSetup, openDownloads } from './imports/downloads.ts'
+import { glanceDirect } from './imports/glance-direct.ts'
+import { filteredConnector } from './imports/http-client.ts'
+import type { ImportMethod } from './imports/import.ts'
+import { openPlugins } from './imports/plugins.ts'
+import { openRelay, type Relay } from './imports/relay.ts'
+import { openRunner } from './imports/runner.ts'
+import { noStaging, openStaging, STAGING_STORE } from './imports/staging.ts'
+import { uriFilter } from './imports/uri-filter.ts'
 import { type KeyManager, noKeys } from './keys/key-manager.ts'
 import type { Log } from './log.ts'
 import { announcer } from './notify/announcer.ts'
@@ -32,7 +43,7 @@ import { queued } from './notify/queue.ts'
 import { parseRoutes, routed } from './notify/routing.ts'
 import { isAdmin, openPolicy, type PolicyEnforcer } from './policy/enforcer.ts'
 import { openPropertyProtection, type PropertyProtection, UNPROTECTED } from './policy/property-protection.ts'
-import type { StoreType } from './store/driver.ts'
+import type { Reach, StoreType } from './store/driver.ts'
 import { openStores, type Stores } from './store/stores.ts'
 
 /** Store types by the name that `enabled_backends` uses; a missing library hurts only those who use its store. */
@@ -78,6 +89,8 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     enforceNewDefaults: config.oslo_policy.enforce_new_defaults,
     warn: (message) => log.warn(message),
   })
+  const { relay, close: closeRelay } = openRelay()
+  const { catalog, ...downloads } = await openConfiguredDownloads(config)
   const core: Core = {
     limits: {
       properties: options.image_property_quota,
@@ -98,12 +111,18 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     },
     db,
     stores,
+    imports: await openImports(config, log, db, stores, relay, downloads.methods, (task) =>
+      tellOfTask(core.notifier, task),
+    ),
+    locationRules: { secureHash: options.do_secure_hash, retries: options.http_retries },
+    uriFilter: uriFilter(config.import_filtering_opts, publicOnly(config)),
     policy,
     protection: openProtection(config, policy, log),
     notifier: await openNotifier(config, log),
     keys: await openKeys(config, log),
     cache: await openConfiguredCache(config, db, log),
     worker: thisWorker(),
+    taskKeepMs: taskKeepMs(config),
     attempts: new Set(),
     log,
   }
@@ -130,9 +149,15 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     http,
     core,
     close: async (graceMs) => {
+      const end = Date.now() + graceMs
       await http.drain(graceMs)
+      await core.imports.runner.stop(graceMs === 0 ? FOREVER_MS : Math.max(0, end - Date.now()))
       await core.cache?.close()
       await recovery.stop()
+      await closeRelay()
+      await downloads.close()
+      await catalog?.close()
+      await core.imports.staging.close()
       await core.notifier.close()
       await identity.close()
       await core.projectLimits?.close()
@@ -171,6 +196,94 @@ async function openKeyManager({ key_manager, barbican, keystone_authtoken }: Con
   })
 }
 
+/** The longest that a timer can wait. */
+const FOREVER_MS = 2 ** 31 - 1
+
+const taskKeepMs = (config: Config): number => config.task.task_time_to_live * 3_600_000
+
+async function openImports(
+  config: Config,
+  log: Log,
+  db: Database,
+  stores: Stores,
+  relay: Relay,
+  downloading: readonly ImportMethod[],
+  onTask: (task: Task) => void,
+): Promise<Imports> {
+  const { enabled_import_methods: enabled, worker_self_reference_url, public_endpoint } = config.DEFAULT
+  const methods = [glanceDirect, copyImage(stores), ...downloading]
+  const known = (name: string) => methods.some((method) => method.name === name)
+  const runner = openRunner({ db, log, limit: config.wsgi.task_pool_threads, keepMs: taskKeepMs(config), onTask })
+  const selfUrl = (worker_self_reference_url ?? public_endpoint)?.replace(/\/+$/, '')
+  const plugins = await openPlugins(config.image_import_opts.image_import_plugins, config.group, {
+    formats: {
+      vmdkAllowedTypes: config.image_format.vmdk_allowed_types,
+      gptNonfatal: config.image_format.gpt_safety_checks_nonfatal,
+    },
+    log,
+    programSeconds: config.glimpse.import_program_timeout,
+  })
+  const imports = { methods, plugins, runner, selfUrl, relay }
+  try {
+    const directory = stagingDirectory(config)
+    const { fileStore } = await import('./store/drivers/file.ts')
+    const options = { ...config.group(STAGING_STORE, fileStore.options), filesystem_store_datadirs: [] }
+    const driver = await fileStore.open({ ...options, filesystem_store_datadir: directory })
+    return { ...imports, offered: enabled.filter(known), staging: openStaging(driver, directory) }
+  } catch (error) {
+    if (!hasKind(error, 'invalid')) throw error
+    if (enabled.length > 0) log.error('Images cannot be imported', error)
+    return { ...imports, offered: [], staging: noStaging('Images cannot be imported at this site.') }
+  }
+}
+
+async function openConfiguredDownloads(config: Config) {
+  const { auth_url: authUrl } = config.keystone_authtoken
+  const catalog = authUrl ? (await import('./auth/catalog.ts')).keystoneCatalog(config.keystone_authtoken) : undefined
+  const setup: DownloadsSetup = {
+    rules: config.import_filtering_opts,
+    publicOnly: config.glimpse.import_public_addresses_only,
+    stallMs: config.glimpse.import_stall_timeout * 1000,
+    retries: config.glimpse.import_retries,
+    connections: config.glimpse.import_connections,
+    properties: config.glance_download_properties.extra_properties,
+    catalog,
+  }
+  return { ...openDownloads(setup), catalog }
+}
+
+/** Of the reserved store where stores have names, else of `node_staging_uri`: as upstream has it. */
+function stagingDirectory(config: Config): string {
+  if (Object.keys(config.DEFAULT.enabled_backends ?? {}).length > 0) {
+    return resolve(config.os_glance_staging_store.filesystem_store_datadir)
+  }
+  const { node_staging_uri: uri } = config.DEFAULT
+  if (!uri.startsWith('file:///'))
+    throw new ServiceError('invalid', `node_staging_uri = ${uri} must begin with file:///`)
+  return resolve(uri.slice('file://'.length))
+}
+
+const publicOnly = (config: Config) => ({ publicOnly: config.glimpse.import_public_addresses_only })
+
+/**
+ * The hosts that imports may not reach, no location leads to either. Schemes and ports are the http store's own matter:
+ * upstream lets locations have any, and imports only the usual ones.
+ */
+function reachOf(config: Config): Reach | undefined {
+  const { allowed_hosts, disallowed_hosts } = config.import_filtering_opts
+  if (allowed_hosts.length + disallowed_hosts.length === 0 && !publicOnly(config).publicOnly) return undefined
+  const every = { allowed_schemes: [], disallowed_schemes: [], allowed_ports: [], disallowed_ports: [] }
+  const filter = uriFilter({ allowed_hosts, disallowed_hosts, ...every }, publicOnly(config))
+  return { admits: filter.admits, connector: (options) => filteredConnector(filter, options) }
+}
+
+/** Upstream tells that a task was run when that is over. */
+function tellOfTask(notifier: Notifier, task: Task): void {
+  if (task.status === 'pending') return
+  notifier.notify({ type: `task.${task.status}`, task })
+  if (task.status !== 'processing') notifier.notify({ type: 'task.run', task })
+}
+
 function openProtection(config: Config, policy: PolicyEnforcer, log: Log): PropertyProtection {
   const { property_protection_file: file, property_protection_rule_format: format } = config.DEFAULT
   if (file === undefined || file === '') return UNPROTECTED
@@ -207,7 +320,6 @@ function buildFaces(
       showLocations: options.show_multiple_locations,
       order: (locations) => core.stores.inReadingOrder(locations),
     },
-    importMethods: [],
     cacheManagement: flavorsOf(config).includes('cachemanagement'),
   })
   const faces = [
@@ -330,6 +442,7 @@ async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
     }
     return found()
   }
+  const reach = reachOf(config)
   const backends = config.DEFAULT.enabled_backends
   if (backends === undefined || Object.keys(backends).length === 0) {
     // Upstream's single-store mode: one store takes data; from the others, what locations of old name is read.
@@ -340,7 +453,7 @@ async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
     })
     const open = async (type: string) => {
       const store = await load(type)
-      return { id: type, driver: await store.open(config.group('glance_store', store.options)) }
+      return { id: type, driver: await store.open(config.group('glance_store', store.options), reach) }
     }
     return openStores({
       multi: false,
@@ -356,7 +469,7 @@ async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
     const { store_description, weight } = config.storeGroup(id)
     opened.push({
       id,
-      driver: await store.open(config.group(id, store.options)),
+      driver: await store.open(config.group(id, store.options), reach),
       description: store_description,
       weight,
     })

@@ -14,6 +14,8 @@ packages=(
   qemu-utils                                             # images of every format
   barbican-api python3-barbican openssl                  # certificates and keys
   memcached python3-memcache python3-keystonemiddleware  # what is known about tokens
+  lhasa                                                  # LHA archives
+  nginx-light                                            # a web server to download from
 )
 for group in "$@"; do
   case $group in

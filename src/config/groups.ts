@@ -346,6 +346,14 @@ export const storeOptions = {
   }),
 } as const satisfies OptionGroup
 
+/** Of the reserved store for data on its way into an image. */
+const os_glance_staging_store = {
+  filesystem_store_datadir: text({
+    default: '/var/lib/glance/os_glance_staging_store',
+    help: 'Directory for data on its way into an image, when `enabled_backends` is set. Nodes may share it.',
+  }),
+} as const satisfies OptionGroup
+
 /** How this service logs in to Keystone; `auth_section` may name another group that holds these. */
 export const keystonePlugin = {
   auth_type: text({
@@ -573,7 +581,7 @@ const task = {
     help: 'Accepted for compatibility; both values mean the same.',
   }),
   work_dir: text({
-    help: 'Scratch directory of imports that go through the tasks API, when `enabled_backends` is not set.',
+    help: 'Accepted and without effect: imports of the tasks API go through the staging area, as others do.',
   }),
 } as const satisfies OptionGroup
 
@@ -600,11 +608,15 @@ const import_filtering_opts = {
     default: [],
     help: 'Schemes it may not use; only looked at when `allowed_schemes` is empty.',
   }),
-  allowed_hosts: list({ bounds: true, default: [], help: 'Hosts that web-download may use; when empty, every host.' }),
+  allowed_hosts: list({
+    bounds: true,
+    default: [],
+    help: 'Hosts that web-download may use, and http locations lead to; when empty, every host.',
+  }),
   disallowed_hosts: list({
     bounds: true,
     default: [],
-    help: 'Hosts it may not use; only looked at when `allowed_hosts` is empty.',
+    help: 'Hosts that they may not use; only looked at when `allowed_hosts` is empty.',
   }),
   allowed_ports: list({ bounds: true, of: networkPort, default: [80, 443], help: 'Ports that web-download may use.' }),
   disallowed_ports: list({
@@ -619,9 +631,36 @@ const image_import_opts = {
   image_import_plugins: list({
     bounds: true,
     default: [],
-    help: 'What is done to the data of every import, in this order: `image_decompression`, `image_conversion`, `inject_image_metadata`.',
+    help: 'What is done to the data of every import, in this order: `image_decompression`, `image_conversion`, `inject_image_metadata`, `no_op`, or the absolute path of a module or the name of a package that brings a plugin.',
   }),
-  max_parallel_stores: integer({ default: 1, min: 1, help: 'Stores that one import writes to at the same time.' }),
+  max_parallel_stores: integer({
+    default: 1,
+    min: 1,
+    help: 'Accepted and without effect: an import reads its data once and writes to all of its stores at the same time.',
+  }),
+} as const satisfies OptionGroup
+
+const glance_download_properties = {
+  extra_properties: list({
+    bounds: true,
+    default: ['hw_', 'trait:', 'os_distro', 'os_secure_boot', 'os_type'],
+    help: 'Beginnings of the names of properties that glance-download copies. Those of `os_glance` are never copied.',
+  }),
+} as const satisfies OptionGroup
+
+const image_conversion = {
+  output_format: choice(['qcow2', 'raw', 'vmdk'], {
+    default: 'raw',
+    help: 'Format that the plugin `image_conversion` makes of imported images. Discs (`iso`) stay as they are.',
+  }),
+} as const satisfies OptionGroup
+
+const inject_metadata_properties = {
+  ignore_user_roles: list({
+    default: ['admin'],
+    help: 'The plugin `inject_image_metadata` leaves images alone that are imported by users with one of these roles.',
+  }),
+  inject: dict({ help: 'Properties, as `name:value`, that it gives to the other images; none of `os_glance`.' }),
 } as const satisfies OptionGroup
 
 const key_manager = {
@@ -673,6 +712,33 @@ const glimpse = {
     min: 0,
     help: "Seconds for which Keystone's limits of a project are believed; 0 asks for each image and upload.",
   }),
+  import_public_addresses_only: bool({
+    default: false,
+    help: 'Let web-download and http locations lead to addresses of the public Internet only: not to loopback, private, link-local and other special ones, whatever name leads there.',
+  }),
+  import_stall_timeout: integer({
+    default: 60,
+    min: 1,
+    max: 86_400,
+    help: 'Seconds without a byte after which the connection of a download counts as broken. There is no limit for the whole.',
+  }),
+  import_retries: integer({
+    default: 5,
+    min: 0,
+    help: 'Failures in a row, with less than a MiB between them, after which a download is given up.',
+  }),
+  import_connections: integer({
+    default: 4,
+    min: 1,
+    max: 64,
+    help: 'Connections of one download, where the server can send parts.',
+  }),
+  import_program_timeout: integer({
+    default: 14_400,
+    min: 1,
+    max: 2_000_000,
+    help: 'Seconds that a program such as qemu-img may work on one image, by the clock and of the processor.',
+  }),
   json_body_limit: integer({ default: 1_048_576, min: 1, help: 'Largest JSON body of a request, in bytes.' }),
   ...notificationQueue,
 } as const satisfies OptionGroup
@@ -699,4 +765,8 @@ export const GROUPS = {
   image_import_opts,
   key_manager,
   barbican,
+  glance_download_properties,
+  image_conversion,
+  inject_metadata_properties,
+  os_glance_staging_store,
 } as const satisfies Readonly<Record<string, OptionGroup>>

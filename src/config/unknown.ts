@@ -50,7 +50,7 @@ const ELSEWHERE: Readonly<Record<string, RegExp>> = {
 }
 
 const GROUPS_ELSEWHERE = oneOf(
-  'taskflow_executor|inject_metadata_properties|image_conversion|glance_download_properties|profiler\\w*',
+  'taskflow_executor|profiler\\w*',
   'oslo_(messaging_\\w+|limit|concurrency|reports|cache|versionedobjects|middleware_tracing)',
   'key_manager|barbican\\w*|vault|os_brick|\\w*privsep\\w*|cors\\..+|matchmaker_\\w+|service_user|ssl',
 )

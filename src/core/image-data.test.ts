@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
 import { describe, it, type TestContext } from 'node:test'
+import { noImports } from '../../test/support/imports.ts'
 import { type Identity, NOBODY } from '../auth/identity.ts'
 import type { Database } from '../db/database.ts'
 import { openDatabase } from '../db/sql/connect.ts'
@@ -77,6 +78,10 @@ async function setUp(t: TestContext, wrap: (core: Core) => Core = (core) => core
     notifier: { notify: (event) => void events.push(event), close: async () => undefined },
     keys: noKeys,
     worker: thisWorker(),
+    taskKeepMs: 1000,
+    imports: noImports(db),
+    locationRules: { secureHash: true, retries: 0 },
+    uriFilter: { admits: async () => true },
     attempts: new Set(),
     log: silentLog,
   }

@@ -6,16 +6,14 @@ import type { AttemptId, ImageId } from '../domain/ids.ts'
 import { canBecome, type Image, type Location } from '../domain/image.ts'
 import { type ByteRange, type ByteSource, releasing } from '../io/bytes.ts'
 import type { Signature } from '../io/digest.ts'
-import { inspector, judge } from '../io/inspect.ts'
+import { inspection } from '../io/inspection.ts'
 import type { Tap } from '../io/pump.ts'
 import { enforceImage } from '../policy/enforce.ts'
 import type { Store, Stored } from '../store/store.ts'
 import type { Core, RequestContext } from './core.ts'
 import { loadImage } from './load.ts'
-import { admitSizeTotal, ownerQuota, type Quota } from './quota.ts'
+import { admitSizeTotal, ownerQuota, type Quota, STORAGE_EXCEEDED } from './quota.ts'
 import { imageSignature } from './signature.ts'
-
-const EXCEEDED = 'Image exceeds the storage quota'
 
 export interface Upload {
   /** Asked for only once everything but the bytes themselves has been accepted. */
@@ -63,7 +61,7 @@ interface Terms {
 async function admitBytes(core: Core, ctx: RequestContext, image: Image, size: number | undefined): Promise<Terms> {
   try {
     admitSize(size ?? 0, core.limits.imageSize)
-    const quota = await ownerQuota(core, image.owner, EXCEEDED)
+    const quota = await ownerQuota(core, image.owner, STORAGE_EXCEEDED)
     const left = await admitSizeTotal(quota, image, size)
     return { quota, left, signature: await imageSignature(core, ctx, image) }
   } catch (cause) {
@@ -99,7 +97,7 @@ async function fillClaim(
   upload: Upload,
   { quota, left, signature }: Terms,
 ): Promise<Image> {
-  const inspected = inspection(core, image)
+  const inspected = inspection(image, core.dataRules, (warning) => core.log.warn(`Image ${image.id}: ${warning}`))
   let stored: Stored | undefined
   try {
     stored = await store.put(image.id, upload.body(), {
@@ -107,11 +105,11 @@ async function fillClaim(
       attempt: claim.attempt,
       signal: ctx.signal,
       hashAlgorithm: core.dataRules.hashAlgorithm,
-      taps: [sizeCap(core.limits.imageSize, quota, left), ...(inspected ? [inspected] : [])],
+      taps: [sizeCap(core.limits.imageSize, left, (size) => quota.refusal('storage', size, left)), inspected],
       signature,
     })
     // Not bound to the client's connection: once the bytes are stored, a vanished client must not orphan them.
-    return await publish(core, quota, claim, activated(stored, inspected?.virtualSize() ?? null))
+    return await publish(core, quota, claim, activated(stored, inspected.virtualSize()))
   } catch (cause) {
     const committed = stored && (await findCommitted(core, claim, stored, cause))
     if (committed) return committed
@@ -129,41 +127,21 @@ async function publish(core: Core, quota: Quota, claim: Claim, change: ReturnTyp
 }
 
 /** Refuses the stream as soon as it is larger than any image may be, or than what is left to its owner. */
-function sizeCap(limit: number, quota: Quota, left: number): Tap {
+/** Without `left`, by the largest image that may be. */
+export function sizeCap(limit: number, left?: number, refusal?: (size: number) => ServiceError): Tap {
   let size = 0
   return {
     update: (chunk) => {
       size += chunk.length
       admitSize(size, limit)
-      if (size > left) throw quota.refusal('storage', size, left)
+      if (left !== undefined && refusal !== undefined && size > left) throw refusal(size)
     },
   }
 }
 
-function admitSize(size: number, limit: number): void {
+export function admitSize(size: number, limit: number): void {
   if (size > limit) {
     throw new ServiceError('too-large', 'The incoming image is too large: The provided image is too large.')
-  }
-}
-
-/** Looks at the format while the data passes; at its end refuses what is not as stated, before the store keeps it. */
-function inspection(core: Core, image: Image): (Tap & { virtualSize(): number | null }) | undefined {
-  if (image.containerFormat !== 'bare') return undefined
-  const { requireFormatMatch: requireMatch, vmdkAllowedTypes, gptNonfatal } = core.dataRules
-  const { update, end } = inspector()
-  let size = 0
-  let virtualSize: number | null = null
-  return {
-    update: (chunk) => {
-      size += chunk.length
-      update(chunk)
-    },
-    end: () => {
-      const verdict = judge(end(), image.diskFormat ?? 'raw', size, { requireMatch, vmdkAllowedTypes, gptNonfatal })
-      for (const warning of verdict.warnings) core.log.warn(`Image ${image.id}: ${warning}`)
-      virtualSize = verdict.virtualSize
-    },
-    virtualSize: () => virtualSize,
   }
 }
 
@@ -175,7 +153,7 @@ function admitUpload(image: Image): void {
 }
 
 /** Throws `invalid` unless both formats are known, which data cannot do without. */
-export function admitFormats(image: Image): void {
+export function admitFormats(image: Pick<Image, 'diskFormat' | 'containerFormat'>): void {
   const missing = [
     ...(image.diskFormat === null ? ['disk_format'] : []),
     ...(image.containerFormat === null ? ['container_format'] : []),

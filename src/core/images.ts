@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { NewImage } from '../db/database.ts'
 import { hasKind, ServiceError } from '../domain/errors.ts'
 import type { ImageId } from '../domain/ids.ts'
 import { type Image, type ImageAttributes, type ImageStatus, type Visibility, whenceTo } from '../domain/image.ts'
@@ -12,6 +13,7 @@ import { eraseData } from './image-data.ts'
 import { loadImage } from './load.ts'
 import { eraseOrRestore, type LocationPatch, locationChange, patchLocations } from './locations.ts'
 import { admitProperties, admitTags, exceeded, ownerQuota } from './quota.ts'
+import { isStagedElsewhere } from './staging.ts'
 
 export type ImageDraft = Partial<ImageAttributes> & {
   readonly id?: ImageId
@@ -41,6 +43,17 @@ export type ImagePatch =
   | { readonly op: 'refuse'; readonly error: ServiceError }
 
 export async function createImage(core: Core, ctx: RequestContext, draft: ImageDraft): Promise<Image> {
+  const row = newImage(core, ctx, draft)
+  const quota = await ownerQuota(core, row.owner, 'Image exceeds the quota')
+  const image = await core.db.images.insert(row, quota.within('count')).catch((cause: unknown) => {
+    throw quota.explain(cause)
+  })
+  core.notifier.notify({ type: 'image.create', image })
+  return readable(core, ctx, image)
+}
+
+/** An image as the caller may create it. Throws what is in the way. */
+export function newImage(core: Core, ctx: RequestContext, draft: ImageDraft): NewImage {
   const { identity } = ctx
   const owner = draft.owner === undefined ? (identity.projectId ?? null) : draft.owner
   enforceNewImage(core.policy, identity, { owner, visibility: draft.visibility })
@@ -49,9 +62,7 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
   if (draft.refusal !== undefined) throw draft.refusal
   admitTags(core.limits, draft.tags.length)
   admitProperties(core.limits, draft.properties.keys())
-
-  const quota = await ownerQuota(core, owner, 'Image exceeds the quota')
-  const row = {
+  return {
     id: draft.id ?? (randomUUID() as ImageId),
     name: draft.name ?? null,
     owner,
@@ -65,11 +76,6 @@ export async function createImage(core: Core, ctx: RequestContext, draft: ImageD
     tags: [...new Set(draft.tags)],
     properties: draft.properties,
   }
-  const image = await core.db.images.insert(row, quota.within('count')).catch((cause: unknown) => {
-    throw quota.explain(cause)
-  })
-  core.notifier.notify({ type: 'image.create', image })
-  return readable(core, ctx, image)
 }
 
 export async function showImage(core: Core, ctx: RequestContext, id: ImageId): Promise<Image> {
@@ -202,17 +208,34 @@ function patchProperty(
 
 const KEY_REMOVAL_MS = 60_000
 
-export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId): Promise<void> {
+export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId): Promise<Deletion> {
   const image = await loadImage(core, ctx, id, `Failed to find image ${id} to delete`)
   enforceImage(core.policy, 'delete_image', ctx.identity, image)
+  const stageHost = await isStagedElsewhere(core, ctx, image)
+  if (stageHost !== undefined) {
+    const there = await deleteAt(core, ctx, stageHost, id)
+    if (there !== undefined) return there
+  }
   if (image.protected) throw new ServiceError('forbidden', `Image ${id} is protected and cannot be deleted.`)
 
   // The row goes first: data that is left behind by a crash is still known to it, and swept later.
   const deleted = await core.db.images.remove(id, whenceTo('deleted'))
+  core.imports.runner.look(id)
   core.notifier.notify({ type: 'image.delete', image: { ...deleted, status: 'deleted' } })
   await eraseData(core, deleted.id, deleted.locations)
   await forgetCopy(core, deleted.id)
   await removeEncryptionKey(core, ctx, deleted)
+  if (deleted.status === 'uploading' || deleted.status === 'importing') {
+    await core.imports.staging
+      .remove(id)
+      .catch((error: unknown) => core.log.warn(`What is staged of the deleted image ${id} is swept later`, error))
+  }
+  return {}
+}
+
+export interface Deletion {
+  /** Of the request that did it, when that was another one than the caller's. */
+  readonly requestId?: string | undefined
 }
 
 /** The key of a volume that the image was made from, where the image says that nobody else needs it; failures are logged. */
@@ -224,6 +247,21 @@ async function removeEncryptionKey(core: Core, ctx: RequestContext, { id, proper
     await core.keys.removeKey(key, ctx.identity, AbortSignal.timeout(KEY_REMOVAL_MS))
   } catch (error) {
     core.log.warn(`Encryption key ${key} of the deleted image ${id} stays`, error)
+  }
+}
+
+/** Lets the node with the staged data delete the image. Undefined when it does not answer: then it is deleted here. */
+async function deleteAt(core: Core, ctx: RequestContext, host: string, id: ImageId): Promise<Deletion | undefined> {
+  try {
+    return await core.imports.relay({
+      method: 'DELETE',
+      url: `${host}/v2/images/${id}`,
+      token: ctx.identity.token,
+    })
+  } catch (error) {
+    if (!(error instanceof ServiceError) || !error.transient) throw error
+    core.log.warn(`${host}, where image ${id} is staged, does not answer`, error)
+    return undefined
   }
 }
 

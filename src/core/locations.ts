@@ -73,7 +73,7 @@ async function withLocation(
 ): Promise<Image> {
   const facts = admitValidation(core, image, [location])
   if (positionIn(position) === undefined) throw invalid('Invalid position for adding a location.')
-  return extended(core, ctx, image, [location], facts)
+  return extended(core, ctx.signal, image, [location], facts)
 }
 
 /** New metadata for the locations that are there, or the first locations of an image. */
@@ -95,7 +95,7 @@ async function withLocations(
     return { ...image, locations: kept }
   }
   if (known.size > 0) throw invalid('Original locations is not empty.')
-  return extended(core, ctx, image, locations, facts)
+  return extended(core, ctx.signal, image, locations, facts)
 }
 
 function withoutLocation(image: Image, written: string): Image {
@@ -107,12 +107,12 @@ function withoutLocation(image: Image, written: string): Image {
   return { ...image, locations: image.locations.toSpliced(position, 1) }
 }
 
-/** The image with further locations, whose data are there and not empty. */
-async function extended(
+/** The image with further locations, whose data are there and not empty; a queued one is active then. */
+export async function extended(
   core: Core,
-  ctx: RequestContext,
+  signal: AbortSignal,
   image: Image,
-  added: readonly ClientLocation[],
+  added: readonly Pick<ClientLocation, 'uri' | 'metadata'>[],
   facts: Validation,
 ): Promise<Image> {
   admitLocations(core.limits, image.locations.length + added.length)
@@ -121,7 +121,7 @@ async function extended(
   for (const { uri, metadata } of added) {
     if (!isPlain(metadata)) throw invalid('The metadata of a location may hold texts, lists and objects only')
     const location = { uri, store: storeFor(core, uri), metadata: unnamed(metadata) }
-    const found = await sizeOf(core, ctx, location)
+    const found = await sizeOf(core, signal, location)
     if (locations.some((each) => each.uri === uri)) throw invalid(`The location ${uri} already exists`)
     size ??= found
     locations.push(location)
@@ -157,9 +157,9 @@ function storeFor(core: Core, uri: LocationUri): Location['store'] {
   return core.stores.multi ? store.id : undefined
 }
 
-async function sizeOf(core: Core, ctx: RequestContext, location: Location): Promise<number> {
+async function sizeOf(core: Core, signal: AbortSignal, location: Location): Promise<number> {
   try {
-    const { size } = await core.stores.holding(location).stat(location, ctx.signal)
+    const { size } = await core.stores.holding(location).stat(location, signal)
     if (size > 0) return size
   } catch (cause) {
     if (hasKind(cause, 'not-found')) throw invalid('Invalid location', cause)

@@ -7,6 +7,9 @@ import type { Core, Limits } from './core.ts'
 
 const RESERVED = 'os_glance'
 
+/** How the refusal of data that is too much begins. */
+export const STORAGE_EXCEEDED = 'Image exceeds the storage quota'
+
 /** What exceeding a limit is called. */
 export const exceeded = (what: string, attempted: number, maximum: number): string =>
   `The limit has been exceeded on the number of allowed image ${what}. Attempted: ${attempted}, Maximum: ${maximum}`

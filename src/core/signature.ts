@@ -108,3 +108,19 @@ function pss(key: KeyObject, hashBytes: number): Pick<Signature, 'padding' | 'sa
   const bits = key.asymmetricKeyDetails?.modulusLength ?? 0
   return { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: Math.ceil((bits - 1) / 8) - hashBytes - 2 }
 }
+
+/** A signature as JSON has it: what signs an image is no secret. */
+export type PackedSignature = Omit<Signature, 'key' | 'bytes'> & { readonly key: string; readonly bytes: string }
+
+export const packSignature = (signature: Signature | undefined): PackedSignature | undefined =>
+  signature && {
+    ...signature,
+    key: Buffer.from(signature.key).toString('base64'),
+    bytes: Buffer.from(signature.bytes).toString('base64'),
+  }
+
+export const unpackSignature = ({ key, bytes, ...rest }: PackedSignature): Signature => ({
+  ...rest,
+  key: Buffer.from(key, 'base64'),
+  bytes: Buffer.from(bytes, 'base64'),
+})

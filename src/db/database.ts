@@ -110,10 +110,10 @@ export interface ImageRepository {
   undropped(limit: number): Promise<readonly { readonly id: ImageId; readonly location: Location }[]>
 
   /**
-   * Begins to write data: status `queued` becomes `saving`, and the claim is remembered so that a crash can be
-   * undone. Throws `conflict` unless the image is `queued`.
+   * Begins to write data: status `queued` becomes `to` (`saving` unless it says otherwise), the size is unknown, and
+   * the claim is remembered so that a crash can be undone. Throws `conflict` unless the image is `queued`.
    */
-  claim(claim: Claim, limits?: OwnerLimits): Promise<Image>
+  claim(claim: Claim, limits?: OwnerLimits, to?: 'saving' | 'uploading'): Promise<Image>
   /**
    * Ends a claim, in success or failure: applies `change` and forgets the claim.
    * Throws `conflict` if the claim is not held any more (its worker was taken for dead), `not-found` if the image
@@ -167,23 +167,30 @@ export interface WorkerRepository {
 export type NewTask = Pick<Task, 'id' | 'type' | 'owner' | 'input' | 'imageId' | 'requestId' | 'userId'>
 
 /** What to change; what is absent stays. `updatedAt` always becomes now. */
-export type TaskChange = Partial<Pick<Task, 'status' | 'message' | 'result' | 'expiresAt'>>
+export type TaskChange = Partial<Pick<Task, 'status' | 'message' | 'result'>> & {
+  /** The task expires so many milliseconds from now. */
+  readonly keepMs?: number
+}
 
+/** Times by the clock of the database. A task that has expired does not exist. */
 export interface TaskRepository {
-  insert(task: NewTask): Promise<Task>
+  /** `change` is made to it at once. */
+  insert(task: NewTask, change?: TaskChange): Promise<Task>
   /** Throws `not-found`, for one of another project too. */
   get(id: TaskId, scope: Scope): Promise<Task>
-  /** Those that have expired are forgotten first. Throws `not-found` for an unknown marker. */
+  /** Throws `not-found` for an unknown marker. */
   list(query: TaskQuery, scope: Scope): Promise<readonly Task[]>
-  /** Newest first. */
-  ofImage(image: ImageId): Promise<readonly Task[]>
+  /** Oldest first. */
+  ofImage(image: ImageId, scope: Scope): Promise<readonly Task[]>
   /** Compare-and-set: throws `conflict` unless the current status is one of `from`. */
   update(id: TaskId, change: TaskChange, from: readonly TaskStatus[]): Promise<Task>
+  /** Marks those that have expired as deleted, so that they can be purged. */
+  forgetExpired(): Promise<void>
 }
 
 /**
  * Work on an image that outlives its request. Its task holds the image: the property `os_glance_import_task` names it,
- * as upstream's lock does, and so other work on the image is refused wherever it is asked for.
+ * as upstream's lock does, and so a second job on the image is refused.
  */
 export interface Job {
   readonly task: TaskId
@@ -191,6 +198,8 @@ export interface Job {
   readonly worker: WorkerId
   /** From 1; one more each time that another worker takes it over. */
   readonly tries: number
+  /** JSON that the job needs and its task does not show. */
+  readonly context: unknown
 }
 
 /** A step of a job: of the image, of the task, or of both, in one unit. */
@@ -201,18 +210,30 @@ export interface JobChange {
   readonly task?: TaskChange
 }
 
+export interface JobStart {
+  readonly task: NewTask
+  /** The image to work on, or one that comes to be with the job. */
+  readonly image: ImageId | NewImage
+  readonly worker: WorkerId
+  readonly context: unknown
+  readonly change: JobChange
+  /** What becomes of a stale task that held the image. */
+  readonly preempted: TaskChange & { readonly status: 'failure' }
+}
+
 export interface JobRepository {
   /**
-   * In one unit: inserts the task, gives it the image, and makes `change`. Throws `conflict` if another task holds the
-   * image, unless that one is stale: unknown, or without a job of ours and not updated for 60 minutes (120 while
-   * pending). A stale one fails with `Expired lock preempted`, and its stores leave the image's two lists of stores
-   * (glance/api/v2/images.py, `_enforce_import_lock`).
+   * In one unit: inserts the task, gives it the image, and makes `change`. Throws `not-found` without the image,
+   * `conflict` if another task holds it, unless that one is stale: unknown, or without a job of ours and not updated
+   * for 60 minutes (120 while pending). A stale one becomes `preempted` if it has not ended, and its stores leave the
+   * image's two lists of stores (glance/api/v2/images.py, `_enforce_import_lock`).
    */
-  begin(
-    task: NewTask,
-    worker: WorkerId,
-    change: JobChange,
-  ): Promise<{ readonly job: Job; readonly image: Image; readonly task: Task }>
+  begin(start: JobStart): Promise<{
+    readonly job: Job
+    readonly image: Image
+    readonly task: Task
+    readonly preempted: Task | undefined
+  }>
   /**
    * Saves a step. Throws `conflict` when the job is not this worker's any more, its task does not hold the image any
    * more, or the image's status is not one of `from`; `not-found` when the image was deleted.
@@ -220,7 +241,9 @@ export interface JobRepository {
   advance(job: Job, change: JobChange): Promise<{ readonly image: Image; readonly task: Task }>
   /**
    * Ends a job: saves the last step, gives the image back and forgets the job. An image that was deleted meanwhile is
-   * undefined, and no error. Throws `conflict` when the job is not this worker's any more.
+   * undefined, and no error; a task that was to succeed has failed then. Throws `conflict` when the job is not this
+   * worker's any more, or the image's status is not one of `from`, and nothing has changed; also when the task does not
+   * hold the image any more: then the job is forgotten, the image stays as it is, and a task that has not ended fails.
    */
   finish(job: Job, change: JobChange): Promise<{ readonly image: Image | undefined; readonly task: Task }>
   list(worker: WorkerId): Promise<readonly Job[]>
@@ -308,5 +331,7 @@ export interface Database {
   readonly workers: WorkerRepository
   readonly metadefs: MetadefRepository
   readonly cached: CachedRepository
+  readonly tasks: TaskRepository
+  readonly jobs: JobRepository
   close(): Promise<void>
 }

@@ -1,6 +1,5 @@
 import type { ImageId, TaskId } from './ids.ts'
 import type { MemberStatus, Visibility } from './image.ts'
-import type { TaskStatus } from './task.ts'
 
 export type Comparison = 'gt' | 'gte' | 'eq' | 'neq' | 'lt' | 'lte'
 export const SORT_KEYS = [
@@ -65,13 +64,16 @@ export interface ImageQuery {
   readonly limit: number
 }
 
-export const TASK_SORT_KEYS = ['id', 'type', 'status', 'created_at', 'updated_at', 'expires_at'] as const
+export const TASK_COLUMNS = ['id', 'type', 'status', 'owner', 'image_id', 'request_id', 'user_id'] as const
+export type TaskColumn = (typeof TASK_COLUMNS)[number]
+
+export const TASK_SORT_KEYS = [...TASK_COLUMNS, 'created_at', 'updated_at', 'expires_at'] as const
 export type TaskSortKey = (typeof TASK_SORT_KEYS)[number]
 
 export interface TaskQuery {
-  readonly status: TaskStatus | undefined
-  readonly type: string | undefined
-  /** `created_at` and `id` are appended as tie breakers. */
+  /** All must hold. */
+  readonly filters: ReadonlyMap<TaskColumn, string>
+  /** `created_at` and `id` are appended as tie breakers, in the same direction. NULL sorts as ''. */
   readonly sort: { readonly key: TaskSortKey; readonly descending: boolean }
   /** The page begins behind this task. */
   readonly marker: TaskId | undefined

@@ -14,20 +14,24 @@ export interface Staging {
   /** Names it in claims and configurations, as upstream does. */
   readonly id: StoreId
   /**
-   * All or nothing, and synced to the disk. Throws `conflict` if there is staged data, `too-large` when the medium is
-   * full, `invalid` when the body has not `size` bytes. Resolves with the size.
+   * All or nothing, and synced to the disk; what an unfinished write of the image left is removed first. Throws
+   * `conflict` if there is staged data, `too-large` when the medium is full, `invalid` when the body has not `size`
+   * bytes. Resolves with the size.
    */
   write(image: ImageId, body: ByteSource, options: StagingWrite): Promise<number>
   /** Throws `not-found`. */
   read(image: ImageId, range: ByteRange | undefined, signal: AbortSignal): Promise<ByteSource>
   /** Undefined when nothing is staged here. */
   size(image: ImageId): Promise<number | undefined>
-  /** The file of the staged data, or one beside it: for programs that need a name, and for steps that make a new file. */
+  /** The file of the staged data, or `<image id>.suffix` beside it: for programs that need a name, and for new files. */
   path(image: ImageId, suffix?: string): string
   /** The file with the suffix becomes the staged data, atomically. */
   replace(image: ImageId, suffix: string): Promise<void>
-  /** Removes all there is of the image; nothing to remove is no error. */
-  remove(image: ImageId): Promise<void>
+  /** Removes all there is of the image, or what nobody has changed for `ageMs`; nothing to remove is no error. */
+  remove(image: ImageId, ageMs?: number): Promise<void>
+  /** Of what there is something here, whether or not there are such images. */
+  list(): Promise<readonly ImageId[]>
+  close(): Promise<void>
 }
 
 export interface StagingWrite {
@@ -75,13 +79,23 @@ export interface ImportMethod {
   readonly name: string
   /** What the image must be when it is asked for. */
   readonly from: ImageStatus
+  /** Throws `invalid` when a member of `method` in the request is missing or none; asked before policy is. */
+  admit?(method: Readonly<Record<string, unknown>>): void
   /**
-   * Checks the members of `method` in the request while the client still waits; what it returns is kept in the task's
-   * input and given to `steps`, maybe in another process. Throws `invalid` with the words for the client.
+   * Looks closer at the members of `method`, when all else is accepted and the client still waits. What it returns
+   * replaces them in the task's input, and is given to `steps`, maybe in another process.
+   * Throws `invalid` with the words for the client. Takes them as they are when absent.
    */
-  accept(method: Readonly<Record<string, unknown>>): Promise<Readonly<Record<string, unknown>>>
-  /** Brings the data to the staging area. */
-  steps(job: ImportJob, input: Readonly<Record<string, unknown>>): readonly Step[]
+  accept?(method: Readonly<Record<string, unknown>>): Promise<Readonly<Record<string, unknown>>>
+  /** What the owner may read of them in the task's input; all of them when absent. */
+  shown?(members: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>>
+  /** Brings the data to the staging area; absent where it is there already, or is not staged at all. */
+  steps?(job: ImportJob, input: Readonly<Record<string, unknown>>): readonly Step[]
+  /**
+   * Where the data is read from instead of the staging area, for methods that copy what an active image has. Neither
+   * formats nor plugins have anything to say then.
+   */
+  open?(image: Image, signal: AbortSignal): Promise<ByteSource>
 }
 
 /** What is done to staged data before it goes into stores, in the order of `image_import_plugins`. */

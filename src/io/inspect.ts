@@ -72,13 +72,15 @@ function match(format: FormatName, { virtualSize, failures, ...finding }: Findin
   return { format, ...finding, virtualSize: undefined, failures: [...failures, tooLarge] }
 }
 
-export interface JudgeOptions {
-  /** `require_image_format_match` */
-  readonly requireMatch: boolean
+export interface SafetyOptions {
   /** `vmdk_allowed_types` */
   readonly vmdkAllowedTypes: readonly string[]
   /** `gpt_safety_checks_nonfatal` */
   readonly gptNonfatal: readonly string[]
+}
+export interface JudgeOptions extends SafetyOptions {
+  /** `require_image_format_match` */
+  readonly requireMatch: boolean
 }
 
 export interface Verdict {
@@ -94,10 +96,7 @@ export interface Verdict {
  */
 export function judge(inspection: Inspection, declared: string, size: number, options: JudgeOptions): Verdict {
   const found = single(inspection.matches, declared)
-  if (found === undefined) {
-    const formats = inspection.matches.map(({ format }) => format).join(', ')
-    return unmatched(`Multiple formats detected: ${formats}`, options)
-  }
+  if (found === undefined) return unmatched(severalFormats(inspection), options)
   if (!fits(found.format, declared)) {
     return unmatched(`Image disk_format ${declared} does not match stream data ${found.format}`, options)
   }
@@ -109,6 +108,20 @@ export function judge(inspection: Inspection, declared: string, size: number, op
     warnings: [...(disguised ? [`Image disk_format raw is really ${found.format}`] : []), ...tolerated],
   }
 }
+
+/**
+ * The one format that the data has, for a program that shall read it as that and nothing else; a disk with a partition
+ * table is raw. Throws `unsupported-media-type` when it may be taken for several, or is not safe.
+ */
+export function identify(inspection: Inspection, declared: string, options: SafetyOptions): FormatName {
+  const found = single(inspection.matches, declared)
+  if (found === undefined) throw new ServiceError('unsupported-media-type', severalFormats(inspection))
+  checkSafety(found, options)
+  return found.format === 'gpt' ? 'raw' : found.format
+}
+
+const severalFormats = ({ matches }: Inspection): string =>
+  `Multiple formats detected: ${matches.map(({ format }) => format).join(', ')}`
 
 /** The one format that the data has, or undefined when it may be taken for several. */
 function single(matches: readonly Match[], declared: string): Match | undefined {
@@ -141,7 +154,7 @@ function virtualSize(found: Match, declared: string, size: number): number | und
 }
 
 /** Throws if a check failed that matters; returns the reasons of those that do not. */
-function checkSafety({ format, subformat, failures }: Match, options: JudgeOptions): readonly string[] {
+function checkSafety({ format, subformat, failures }: Match, options: SafetyOptions): readonly string[] {
   const allowed = options.vmdkAllowedTypes.map((type) => type.toLowerCase())
   const refused =
     format === 'vmdk' && (subformat === undefined || !allowed.includes(subformat.toLowerCase()))

@@ -1,3 +1,4 @@
+import type { buildConnector } from 'undici'
 import type { OptionGroup, Values } from '../config/options.ts'
 import { ServiceError } from '../domain/errors.ts'
 import type { AttemptId, ImageId, LocationUri } from '../domain/ids.ts'
@@ -68,12 +69,19 @@ export interface StoreDriver {
   properties?(): Readonly<Record<string, unknown>>
 }
 
+/** How far a store may go whose locations are web addresses that clients choose. */
+export interface Reach {
+  admits(url: string): Promise<boolean>
+  /** Opens the connections, to no address that must not be reached. */
+  connector(options: buildConnector.BuildOptions): Promise<buildConnector.connector>
+}
+
 /** A store type: what `enabled_backends = fast:file` names behind the colon. */
 export interface StoreType<Group extends OptionGroup = OptionGroup> {
   readonly type: string
   readonly options: Group
   /** Throws `invalid` with a message for the operator when the configuration cannot work. */
-  open(config: Values<Group>): Promise<StoreDriver>
+  open(config: Values<Group>, reach?: Reach): Promise<StoreDriver>
 }
 
 /** Gives `open` its argument's type from `options`. */

@@ -6,11 +6,13 @@ import { checkAlgorithm, type Signature } from '../io/digest.ts'
 import type { Pump, Tap } from '../io/pump.ts'
 import type { StoreDriver } from './driver.ts'
 
-export interface PutOptions {
+export interface WriteOptions {
   /** Bytes, when the caller knows them; the body must then have exactly so many. */
   readonly size?: number
   readonly attempt: AttemptId
   readonly signal: AbortSignal
+}
+export interface PutOptions extends WriteOptions {
   /** For `osHashValue`, as hashlib or OpenSSL name it. */
   readonly hashAlgorithm: string
   /** See every byte and may throw to refuse the data. */
@@ -19,9 +21,11 @@ export interface PutOptions {
   readonly signature?: Signature | undefined
 }
 /** Image data that is in a store. */
-export interface Stored {
+export interface Written {
   readonly location: Location
   readonly size: number
+}
+export interface Stored extends Written {
   /** md5, hex */
   readonly checksum: string
   readonly osHashAlgo: string
@@ -43,6 +47,8 @@ export interface Store {
    * they are.
    */
   put(id: ImageId, body: ByteSource, options: PutOptions): Promise<Stored>
+  /** The same without a look at the bytes: for one of several copies that are made at once. */
+  write(id: ImageId, body: ByteSource, options: WriteOptions): Promise<Written>
   /**
    * The bytes of `range`, all of them without. Throws `not-found` before resolving; the bytes end with `unavailable`
    * when there are fewer than the range says.
@@ -93,35 +99,39 @@ export function openStore(
       return call(uri)
     })
 
-  const write = async (image: ImageId, body: ByteSource, options: PutOptions): Promise<Stored> => {
-    const { size, attempt, signal, hashAlgorithm, taps = [], signature } = options
+  const admit = (size: number | undefined): void => {
     if (!driver.features.write) {
       throw new ServiceError('gone', 'Error in store configuration. Adding images to store is disabled.')
     }
     if (size === undefined && !driver.features.unsizedWrite) {
       throw new ServiceError('invalid', `Store ${id} must know the size of the data beforehand`)
     }
+  }
+
+  const write = async (image: ImageId, body: ByteSource, options: WriteOptions): Promise<Written> => {
+    admit(options.size)
+    const { uri, size, metadata } = await driver.write(image, body, options)
+    return { location: { uri, store: named ? id : undefined, metadata }, size }
+  }
+
+  const put = async (image: ImageId, body: ByteSource, options: PutOptions): Promise<Stored> => {
+    const { hashAlgorithm, taps = [], signature, ...writing } = options
+    const { size, attempt, signal } = writing
+    admit(size)
     checkAlgorithm(hashAlgorithm)
-    const declared = size === undefined ? {} : { size }
-    const copied = await pump.copy(body, (bytes) => driver.write(image, bytes, { ...declared, attempt, signal }), {
+    const copied = await pump.copy(body, (bytes) => write(image, bytes, writing), {
       digests: ['md5', hashAlgorithm],
       taps: [...(size === undefined ? [] : [lengthTap(size)]), ...taps],
       signature,
       signal,
     })
-    const { uri, size: written, metadata } = copied.result
-    if (written !== copied.size) {
+    const { result } = copied
+    if (result.size !== copied.size) {
       await driver.sweep(image, attempt, { signal: AbortSignal.timeout(DISCARD_MS) })
-      throw wrongLength('internal', copied.size, written)
+      throw wrongLength('internal', copied.size, result.size)
     }
     const [checksum = '', osHashValue = ''] = copied.digests
-    return {
-      location: { uri, store: named ? id : undefined, metadata },
-      size: written,
-      checksum,
-      osHashAlgo: hashAlgorithm,
-      osHashValue,
-    }
+    return { ...result, checksum, osHashAlgo: hashAlgorithm, osHashValue }
   }
 
   const remove = (location: Location, signal: AbortSignal) => at(location, (uri) => driver.delete(uri, { signal }))
@@ -133,7 +143,8 @@ export function openStore(
     weight,
     readOnly: !driver.features.write,
     schemes: driver.schemes,
-    put: (image, body, options) => about(undefined, () => write(image, body, options)),
+    put: (image, body, options) => about(undefined, () => put(image, body, options)),
+    write: (image, body, options) => about(undefined, () => write(image, body, options)),
     open: (location, range, signal) =>
       at(location, async (uri) => {
         if (range === undefined) return driver.read(uri, { signal })
@@ -159,7 +170,7 @@ export function openStore(
 }
 
 /** Ends an upload as soon as it is longer than declared, and at its end if it is shorter. */
-function lengthTap(size: number): Tap {
+export function lengthTap(size: number): Tap {
   let seen = 0
   return {
     update: (chunk) => {

@@ -1,9 +1,13 @@
 import { ServiceError } from '../domain/errors.ts'
-import type { StoreId } from '../domain/ids.ts'
+import type { ImageId, StoreId } from '../domain/ids.ts'
 import type { Location } from '../domain/image.ts'
-import { openPump } from '../io/pump.ts'
+import type { ByteSource } from '../io/bytes.ts'
+import { openPump, type Tap } from '../io/pump.ts'
+import { type Copies, type CopiesOptions, putCopies } from './copies.ts'
 import type { StoreDriver } from './driver.ts'
 import { openStore, type Store } from './store.ts'
+
+export type { Copies, CopiesOptions } from './copies.ts'
 
 export interface StoreSetup {
   readonly id: string
@@ -17,6 +21,19 @@ export interface StoresSetup {
   readonly defaultStore: string
   /** In the order of the configuration. Ids that begin with `os_glance_` are reserved stores. */
   readonly stores: readonly StoreSetup[]
+}
+
+export interface DigestOptions {
+  /** For `osHashValue`, as hashlib or OpenSSL name it. */
+  readonly hashAlgorithm: string
+  readonly taps?: readonly Tap[]
+  readonly signal: AbortSignal
+}
+export interface Digests {
+  readonly size: number
+  /** md5, hex */
+  readonly checksum: string
+  readonly osHashValue: string
 }
 
 /** Every store of this process. */
@@ -33,6 +50,14 @@ export interface Stores {
   find(location: Location): Store | undefined
   /** The same; throws `unavailable` when that store is not enabled here. */
   holding(location: Location): Store
+  /**
+   * Stores `body` as the data of `id` in several stores while reading it once, at the pace of the slowest. Throws what
+   * one of them throws, when each of them must succeed or none has, and the errors of body and taps as they are; what
+   * others have stored by then stays until it is swept.
+   */
+  putCopies(id: ImageId, body: ByteSource, stores: readonly Store[], options: CopiesOptions): Promise<Copies>
+  /** Reads all that is at `location`. Throws what reading throws, and the errors of the taps as they are. */
+  digest(location: Location, options: DigestOptions): Promise<Digests>
   /** Heaviest store first, otherwise as they come. */
   inReadingOrder(locations: readonly Location[]): readonly Location[]
   close(): Promise<void>
@@ -56,6 +81,13 @@ export function openStores({ multi, defaultStore, stores }: StoresSetup): Stores
     const scheme = uri.slice(0, Math.max(0, uri.indexOf('://'))).toLowerCase()
     return all.find(({ schemes }) => schemes.includes(scheme))
   }
+  const holding = (location: Location): Store => {
+    const store = find(location)
+    if (store !== undefined) return store
+    throw new ServiceError('unavailable', 'The image data is in a store that is not enabled here', {
+      detail: { store: location.store },
+    })
+  }
   const weight = (location: Location) => find(location)?.weight ?? 0
 
   return {
@@ -70,12 +102,13 @@ export function openStores({ multi, defaultStore, stores }: StoresSetup): Stores
     },
     byId,
     find,
-    holding: (location) => {
-      const store = find(location)
-      if (store !== undefined) return store
-      throw new ServiceError('unavailable', 'The image data is in a store that is not enabled here', {
-        detail: { store: location.store },
-      })
+    holding,
+    putCopies: (id, body, targets, options) => putCopies(pump, id, body, targets, options),
+    digest: async (location, { hashAlgorithm, taps = [], signal }) => {
+      const source = await holding(location).open(location, undefined, signal)
+      const { size, digests } = await pump.copy(source, drain, { digests: ['md5', hashAlgorithm], taps, signal })
+      const [checksum = '', osHashValue = ''] = digests
+      return { size, checksum, osHashValue }
     },
     inReadingOrder: (locations) => locations.toSorted((a, b) => weight(b) - weight(a)),
     close: async () => {
@@ -83,4 +116,8 @@ export function openStores({ multi, defaultStore, stores }: StoresSetup): Stores
       await pump.close()
     },
   }
+}
+
+async function drain(body: ByteSource): Promise<void> {
+  for await (const _ of body);
 }

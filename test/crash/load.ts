@@ -11,9 +11,16 @@ export interface Books {
   readonly deleted: Set<string>
   /** Images whose creation was answered with 201. */
   readonly created: Set<string>
+  /** Images whose import was answered with 202: sooner or later their data must be there. */
+  readonly imported: Map<string, Buffer>
 }
 
-export const openBooks = (): Books => ({ uploaded: new Map(), deleted: new Set(), created: new Set() })
+export const openBooks = (): Books => ({
+  uploaded: new Map(),
+  deleted: new Set(),
+  created: new Set(),
+  imported: new Map(),
+})
 
 /** Above so many images, the clients create no more: the test reads every byte of them after each round. */
 const MANY = 60
@@ -63,6 +70,7 @@ async function act(turn: Turn): Promise<void> {
   const { random, books } = turn
   const chance = random.below(100)
   const known = [...books.uploaded.keys()].filter((id) => !books.deleted.has(id))
+  if (chance < 15 && books.imported.size < MANY) return await createAndImport(turn)
   if (known.length === 0 || (chance < 45 && known.length < MANY)) return await createAndUpload(turn)
   const id = random.pick(known)
   if (chance < 60) return await remove(turn, id)
@@ -73,17 +81,32 @@ async function act(turn: Turn): Promise<void> {
 }
 
 async function createAndUpload(turn: Turn): Promise<void> {
+  const { id, data } = await createAndSend(turn, 'file')
+  turn.books.uploaded.set(id, data)
+}
+
+async function createAndImport(turn: Turn): Promise<void> {
+  const { id, data } = await createAndSend(turn, 'stage')
+  const body = JSON.stringify({ method: { name: 'glance-direct' } })
+  await call(turn, 'POST', `/v2/images/${id}/import`, 202, { headers: HEADERS, body })
+  turn.books.imported.set(id, data)
+}
+
+async function createAndSend(
+  turn: Turn,
+  to: 'file' | 'stage',
+): Promise<{ readonly id: string; readonly data: Buffer }> {
   const { random, books, name } = turn
   const body = JSON.stringify({ name, disk_format: 'raw', container_format: 'bare' })
-  const image = JSON.parse(await call(turn, 'POST', '/v2/images', 201, { headers: HEADERS, body })) as { id: string }
-  books.created.add(image.id)
+  const { id } = JSON.parse(await call(turn, 'POST', '/v2/images', 201, { headers: HEADERS, body })) as { id: string }
+  books.created.add(id)
   const data = contentOf(name, random.pick(SIZES))
   const pieces = random.below(4)
-  await call(turn, 'PUT', `/v2/images/${image.id}/file`, 204, {
+  await call(turn, 'PUT', `/v2/images/${id}/${to}`, 204, {
     headers: { 'content-type': 'application/octet-stream' },
     body: pieces === 0 ? data : Readable.from(slowly(data, pieces, random.below(30))),
   })
-  books.uploaded.set(image.id, data)
+  return { id, data }
 }
 
 /** So that a kill meets uploads under way. */

@@ -9,6 +9,8 @@ export interface Home {
   readonly database: string
   /** The data folder of the file store. */
   readonly images: string
+  /** Where data waits to be imported. */
+  readonly staging: string
 }
 
 interface ImageRow {
@@ -53,16 +55,27 @@ export function brokenPromises({ database }: Home, books: Books): readonly strin
 }
 
 /** What must be gone once the service has recovered and nobody uploads. */
-export function leftovers({ database, images }: Home): readonly string[] {
+export function leftovers({ database, images, staging }: Home, { imported }: Books): readonly string[] {
   const rows = query<ImageRow>(database, IMAGES)
   const known = new Set(rows.flatMap(({ uri }) => (uri === null ? [] : [fileURLToPath(uri)])))
   const files = readdirSync(images, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+  const found = new Map(rows.map((row) => [row.id, row]))
   return [
     ...rows.filter(({ status }) => status === 'saving').map(({ id }) => `image ${id} is still saving`),
     ...files
       .map((entry) => join(entry.parentPath, entry.name))
       .filter((file) => !known.has(file))
       .map((file) => `file ${file} belongs to no image`),
+    ...rows
+      .filter(({ status, size }) => status === 'importing' || (status === 'uploading' && size === null))
+      .map(({ id, status }) => `image ${id} is still ${status}`),
+    ...[...imported]
+      .filter(([id, data]) => found.get(id)?.checksum !== md5(data))
+      .map(([id]) => `image ${id} was imported and is ${JSON.stringify(found.get(id))}`),
+    ...readdirSync(staging)
+      .filter((name) => found.get(name)?.status !== 'uploading')
+      .map((name) => `file ${name} is staged, and no image waits for it`),
+    ...query<object>(database, 'SELECT * FROM glimpse_jobs').map((job) => `job ${JSON.stringify(job)}`),
     ...query<object>(database, 'SELECT * FROM glimpse_claims').map((claim) => `claim ${JSON.stringify(claim)}`),
   ]
 }

@@ -2,6 +2,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { request as httpRequest } from 'node:http'
 import { basename, join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { isDeepStrictEqual } from 'node:util'
 
@@ -29,6 +30,8 @@ export interface Exchange {
   readonly names?: string
   /** The answer's lists show only these members of their items. */
   readonly pick?: readonly string[]
+  /** The request is repeated until the answer holds this text: for what happens in the background. */
+  readonly until?: string
   readonly request: Request
   /** Absent until recorded. */
   readonly response?: Response
@@ -106,6 +109,15 @@ export const SERVERS = {
     DEFAULT: { enabled_import_methods: '[]', image_cache_dir: 'cache', image_cache_driver: 'sqlite' },
     paste_deploy: { flavor: 'keystone+cachemanagement' },
   },
+  imports: {
+    DEFAULT: { enabled_import_methods: '[glance-direct,copy-image]', enabled_backends: 'fast:file, cheap:file' },
+    glance_store: { default_backend: 'fast' },
+    fast: { store_description: 'fast file store' },
+    cheap: { store_description: 'cheap file store' },
+  },
+  'imports-single': {
+    DEFAULT: { enabled_import_methods: '[glance-direct,copy-image]', image_size_cap: '20', user_storage_quota: '40B' },
+  },
   limits: {
     DEFAULT: {
       enabled_import_methods: '[]',
@@ -142,7 +154,7 @@ export function cast(file: string): Readonly<Record<string, string>> {
 
 // --- the text form ---------------------------------------------------------------------------------------------------
 
-const META = ['as', 'names', 'pick'] as const
+const META = ['as', 'names', 'pick', 'until'] as const
 
 /** Throws with the number of the line that it cannot read. */
 export function parse(text: string): Transcript {
@@ -171,7 +183,8 @@ export function parse(text: string): Transcript {
     const settings: string[] = []
     while (lines[at] !== undefined && !lines[at]?.startsWith('>')) {
       settings.push(
-        /^(?:# )?((?:differs|pending|as|names|pick): .+)$/.exec(lines[at] ?? '')?.[1] ?? fail('expected a setting'),
+        /^(?:# )?((?:differs|pending|as|names|pick|until): .+)$/.exec(lines[at] ?? '')?.[1] ??
+          fail('expected a setting'),
       )
       at += 1
     }
@@ -194,7 +207,9 @@ export function parse(text: string): Transcript {
   return { server, about, exchanges }
 }
 
-function parseSettings(lines: readonly string[]): Pick<Exchange, 'differs' | 'pending' | 'as' | 'names' | 'pick'> {
+function parseSettings(
+  lines: readonly string[],
+): Pick<Exchange, 'differs' | 'pending' | 'as' | 'names' | 'pick' | 'until'> {
   const { pick, ...rest } = Object.fromEntries(lines.map((line) => line.split(/: (.*)/)))
   return pick === undefined ? rest : { ...rest, pick: pick.split(', ') }
 }
@@ -250,7 +265,13 @@ function bodyText(bytes: Buffer): string {
 
 const UUID = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 const TIME = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(?:\\.\\d+)?Z'
-const FIXED: Readonly<Record<string, string>> = { time: TIME, request_id: `req-${UUID}`, '*': '[^]*' }
+const ROW_TIME = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{6}'
+const FIXED: Readonly<Record<string, string>> = {
+  time: TIME,
+  row_time: ROW_TIME,
+  request_id: `req-${UUID}`,
+  '*': '[^]*',
+}
 const VARIABLE = /\{\{([^{}]+)\}\}/
 
 type Bindings = Map<string, string>
@@ -295,6 +316,7 @@ function matches(pattern: string, actual: string, bindings: Bindings): boolean {
 /** `text` as a pattern: what changes from run to run becomes a variable. */
 function generalize(text: string, asked: string, bindings: Bindings, name: () => string): string {
   let pattern = text.replace(new RegExp(TIME, 'g'), (time) => (asked.includes(time) ? time : '{{time}}'))
+  pattern = pattern.replace(new RegExp(`"${ROW_TIME}"`, 'g'), '"{{row_time}}"')
   pattern = pattern.replace(new RegExp(`req-${UUID}`, 'g'), (id) => (asked.includes(id) ? id : '{{request_id}}'))
   const known = new Map([...bindings].map(([key, value]) => [value, key]))
   pattern = pattern.replace(new RegExp(UUID, 'g'), (id) => {
@@ -485,7 +507,7 @@ function start({ baseUrl, tokens, web }: Target): Run {
   const step = async (exchange: Exchange): ReturnType<Run['step']> => {
     try {
       const request = filled(exchange, tokens, bindings)
-      const actual = shown(await ask(baseUrl, request, AbortSignal.timeout(20_000)), exchange.pick)
+      const actual = shown(await settled(baseUrl, request, exchange.until), exchange.pick)
       const details = exchange.response ? compare(exchange.response, actual, bindings) : ['no answer is recorded']
       return { actual, details }
     } catch (error) {
@@ -493,6 +515,16 @@ function start({ baseUrl, tokens, web }: Target): Run {
     }
   }
   return { step, bindings }
+}
+
+/** The answer, or the first one that holds the text `until`. */
+async function settled(baseUrl: string, request: Request, until = ''): Promise<Response> {
+  const signal = AbortSignal.timeout(20_000)
+  for (;;) {
+    const answer = await ask(baseUrl, request, signal)
+    if (until === '' || answer.body?.includes(until)) return answer
+    await delay(50, undefined, { signal })
+  }
 }
 
 function filled({ request, as }: Exchange, tokens: Target['tokens'], bindings: Bindings): Request {

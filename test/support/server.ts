@@ -74,6 +74,8 @@ export async function startServer(
     .flatMap((pair) => pair.split(':')[0]?.trim() || [])
   const groups: Record<string, Record<string, string>> = {
     database: { connection: `sqlite:///${join(dir, 'glance.sqlite')}` },
+    DEFAULT: { node_staging_uri: `file://${join(dir, 'staging')}` },
+    os_glance_staging_store: { filesystem_store_datadir: join(dir, 'staging') },
     glance_store: stores.length > 0 ? {} : { filesystem_store_datadir: join(dir, 'images') },
     oslo_policy: { policy_file: join(dir, 'policy.yaml'), policy_dirs: join(dir, 'policy.d') },
   }

@@ -8,6 +8,7 @@ export const STATUS = {
   unauthenticated: 401,
   forbidden: 403,
   'not-found': 404,
+  'not-allowed': 405,
   conflict: 409,
   gone: 410,
   'too-large': 413,
@@ -88,6 +89,8 @@ export function failureOf(error: unknown, contentType: string | undefined, chall
         UNAUTHORIZED,
         challenge === undefined ? headers : { ...headers, 'www-authenticate': challenge },
       )
+    case 'not-allowed':
+      return { status: STATUS[kind], headers, parts: [[message, false]] }
     case 'range-not-satisfiable':
       return {
         status: 416,

@@ -169,12 +169,12 @@ export function createHttpServer(options: ServerOptions): HttpServer {
         if (route?.rejectsBody && api.hasBody)
           throw new ServiceError('invalid', 'A body is not expected with this request.')
         const response = await handle(api)
-        return { ...response, headers: { ...response.headers, ...extra } }
+        return { ...response, headers: { ...extra, ...response.headers } }
       } catch (error) {
         const failed = error instanceof Refusal ? face.refuse(error.failure, entering) : face.fail(error, entering)
         if (failed.status >= 500) about.error(`${raw.method} ${originalUrl(request)} failed`, error)
         else about.debug(`${raw.method} ${originalUrl(request)} refused`, error)
-        return { ...failed, headers: { ...failed.headers, ...extra } }
+        return { ...failed, headers: { ...extra, ...failed.headers } }
       }
     }
 

@@ -7,14 +7,14 @@ import type { Schemas } from './schemas.ts'
 type Store = Core['stores']['default']
 
 export const schemaRoutes = (schemas: Schemas): readonly Route<RequestContext>[] =>
-  (['image', 'images', 'member', 'members'] as const).map((name) => ({
+  (['image', 'images', 'member', 'members', 'task', 'tasks'] as const).map((name) => ({
     method: 'GET',
     path: `/schemas/${name}`,
-    rejectsBody: true,
+    rejectsBody: !name.startsWith('task'),
     handle: async () => ({ status: 200, json: schemas[name] }),
   }))
 
-export const infoRoutes = (core: Core, importMethods: readonly string[]): readonly Route<RequestContext>[] => {
+export const infoRoutes = (core: Core): readonly Route<RequestContext>[] => {
   const summary = storeSummary(core)
   return [
     {
@@ -23,7 +23,9 @@ export const infoRoutes = (core: Core, importMethods: readonly string[]): readon
       rejectsBody: true,
       handle: async () => ({
         status: 200,
-        json: { 'import-methods': { description: 'Import methods available.', type: 'array', value: importMethods } },
+        json: {
+          'import-methods': { description: 'Import methods available.', type: 'array', value: core.imports.offered },
+        },
       }),
     },
     {

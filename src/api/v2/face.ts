@@ -41,6 +41,7 @@ export function v2Face(
         isAdmin: admin,
         scope: { admin, project: identity.projectId },
         signal,
+        relayed: headers['x-glimpse-relayed'] !== undefined,
       }
     },
     headers: (context) => ({ 'x-openstack-request-id': context.requestId }),

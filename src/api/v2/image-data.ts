@@ -57,14 +57,14 @@ function preferred({ query }: Request): readonly string[] {
     .filter((name) => name !== '')
 }
 
-function admitContentType(request: Request): void {
+export function admitContentType(request: Request): void {
   const type = request.headers['content-type']?.split(';')[0]?.trim().toLowerCase()
   if (type === 'application/octet-stream') return
   throw new ServiceError('unsupported-media-type', `Invalid content type ${type ?? 'None'}`)
 }
 
 /** Bytes that the client announces; undefined when it does not know (chunked). */
-function announcedSize(request: Request): number | undefined {
+export function announcedSize(request: Request): number | undefined {
   const header = request.headers['x-openstack-image-size']
   if (header !== undefined) {
     if (typeof header !== 'string' || !/^\s*\+?\d+\s*$/.test(header) || Number(header) > Number.MAX_SAFE_INTEGER) {

@@ -97,8 +97,8 @@ export function imageRoutes(
       path: '/images/:image_id',
       rejectsBody: true,
       handle: async (request) => {
-        await deleteImage(core, request.context, imageId(request))
-        return DONE
+        const { requestId } = await deleteImage(core, request.context, imageId(request))
+        return requestId === undefined ? DONE : { ...DONE, headers: { 'x-openstack-request-id': requestId } }
       },
     },
     ...(['deactivate', 'reactivate'] as const).map(
@@ -142,8 +142,10 @@ export async function expectedBody(request: Request): Promise<unknown> {
   return request.json()
 }
 
-function parseDraft(body: unknown, validate: Validate): ImageDraft {
-  if (Array.isArray(body)) throw new ServiceError('invalid', 'Image must be a JSON object.')
+/** Throws `invalid`; what only some may not do is the draft's `refusal`. */
+export function parseDraft(body: unknown, validate: Validate): ImageDraft {
+  if (typeof body !== 'object' || body === null || Array.isArray(body))
+    throw new ServiceError('invalid', 'Image must be a JSON object.')
   const given = body as Record<string, unknown>
   for (const name of DISALLOWED) if (Object.hasOwn(given, name)) throw readOnlyError(name)
   validate(given)

@@ -1,7 +1,10 @@
 import type { Core, RequestContext } from '../../core/core.ts'
+import { addLocation, type NewLocation } from '../../core/location-import.ts'
 import { deleteFromStore, listLocations } from '../../core/locations.ts'
+import type { LocationUri } from '../../domain/ids.ts'
 import type { Route } from '../http/route.ts'
-import { imageId } from './images.ts'
+import { expectedBody, imageId } from './images.ts'
+import { validator } from './validation.ts'
 import { locationView } from './views.ts'
 
 export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => [
@@ -15,6 +18,15 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
     }),
   },
   {
+    method: 'POST',
+    path: '/images/:image_id/locations',
+    handle: async (request) => {
+      const location = parseLocation(await expectedBody(request))
+      await addLocation(core, request.context, imageId(request), location)
+      return { status: 202 }
+    },
+  },
+  {
     method: 'DELETE',
     path: '/stores/:store_id/:image_id',
     rejectsBody: true,
@@ -24,3 +36,36 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
     },
   },
 ]
+
+/** Never served. */
+const validateLocation = validator('location', {
+  properties: {
+    add_location: {
+      type: 'object',
+      properties: {
+        url: { type: 'string' },
+        validation_data: {
+          type: 'object',
+          additionalProperties: false,
+          properties: {
+            os_hash_algo: { type: 'string', maxLength: 64, enum: ['sha1', 'sha256', 'sha512', 'md5'] },
+            os_hash_value: { type: 'string', maxLength: 128 },
+          },
+          dependencies: { os_hash_value: ['os_hash_algo'], os_hash_algo: ['os_hash_value'] },
+        },
+      },
+      required: ['url'],
+    },
+  },
+})
+
+function parseLocation(body: unknown): NewLocation {
+  validateLocation({ add_location: body })
+  const { url, validation_data: stated } = body as {
+    readonly url: string
+    readonly validation_data?: { readonly os_hash_algo?: string; readonly os_hash_value?: string }
+  }
+  const { os_hash_algo: osHashAlgo, os_hash_value: osHashValue } = stated ?? {}
+  const validation = osHashAlgo === undefined || osHashValue === undefined ? undefined : { osHashAlgo, osHashValue }
+  return { uri: url as LocationUri, validation }
+}

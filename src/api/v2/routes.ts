@@ -5,17 +5,18 @@ import { cacheManagementRoutes, cacheRoutes } from './cache.ts'
 import { infoRoutes, schemaRoutes } from './discovery.ts'
 import { imageDataRoutes } from './image-data.ts'
 import { imageRoutes } from './images.ts'
+import { importRoutes } from './imports.ts'
 import { locationRoutes } from './locations.ts'
 import { memberRoutes } from './members.ts'
 import { metadefRoutes, metadefSchemaRoutes } from './metadefs.ts'
 import { buildSchemas, type SchemaOptions } from './schemas.ts'
+import { taskRoutes } from './tasks.ts'
 import { validator } from './validation.ts'
 import type { ViewOptions } from './views.ts'
 
 export interface V2Options {
   readonly schema: SchemaOptions
   readonly view: Omit<ViewOptions, 'declared'>
-  readonly importMethods: readonly string[]
   /** Whether the older routes of the cache are there. */
   readonly cacheManagement: boolean
 }
@@ -23,23 +24,29 @@ export interface V2Options {
 /** The v2 route table. */
 export function v2Routes(core: Core, options: V2Options): readonly Route<RequestContext>[] {
   const schemas = buildSchemas(options.schema)
-  const { importMethods } = options
+  const { offered } = core.imports
+  const validateImage = validator('image', schemas.image)
   const routes: readonly Route<RequestContext>[] = [
     ...schemaRoutes(schemas),
     ...imageRoutes(core, {
-      validateImage: validator('image', schemas.image),
+      validateImage,
       view: { ...options.view, declared: new Set(Object.keys(options.schema.custom.properties)) },
       createHeaders: {
-        ...(importMethods.length > 0 ? { 'openstack-image-import-methods': importMethods.join(',') } : {}),
+        ...(offered.length > 0 ? { 'openstack-image-import-methods': offered.join(',') } : {}),
         ...(core.stores.multi ? { 'openstack-image-store-ids': core.stores.all.map(({ id }) => id).join(',') } : {}),
       },
     }),
     ...imageDataRoutes(core),
+    ...importRoutes(core),
     ...locationRoutes(core),
     ...memberRoutes(core),
+    ...taskRoutes(core, {
+      validateTask: validator('task', { ...schemas.task, additionalProperties: false }),
+      validateImage,
+    }),
     ...metadefSchemaRoutes,
     ...metadefRoutes(core),
-    ...infoRoutes(core, importMethods),
+    ...infoRoutes(core),
     ...cacheRoutes(core),
     ...(options.cacheManagement ? cacheManagementRoutes(core) : []),
     {

@@ -1,5 +1,7 @@
 // The JSON schemas that are served at /v2/schemas and validate what clients send.
 
+import { TASK_TRANSITIONS, TASK_TYPES } from '../../domain/task.ts'
+
 const UUID_PATTERN = '^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$'
 
 export type JsonSchema = Readonly<Record<string, unknown>>
@@ -21,6 +23,8 @@ export interface Schemas {
   readonly images: JsonSchema
   readonly member: JsonSchema
   readonly members: JsonSchema
+  readonly task: JsonSchema
+  readonly tasks: JsonSchema
 }
 
 const text = (description: string) => ({ type: 'string', description })
@@ -144,6 +148,27 @@ const memberProperties = {
   updated_at: { type: 'string', description: 'Date and time of last modification of image member' },
 }
 
+const taskProperties = {
+  id: { type: 'string', description: 'An identifier for the task', pattern: UUID_PATTERN },
+  type: { type: 'string', description: 'What kind of task it is', enum: TASK_TYPES },
+  status: { type: 'string', description: 'How far it is', enum: Object.keys(TASK_TRANSITIONS) },
+  owner: text('An identifier for the owner of this task'),
+  image_id: text('The image that it is about'),
+  request_id: text('The request that asked for it'),
+  user_id: text('The user who asked for it'),
+  expires_at: { type: ['null', 'string'], description: 'When it will be forgotten' },
+  created_at: text('Date and time of task creation'),
+  updated_at: text('Date and time of the last change'),
+  self: { readOnly: true, type: 'string' },
+  schema: { readOnly: true, type: 'string' },
+}
+/** What a list leaves out. */
+const taskDetails = {
+  input: { type: ['null', 'object'], description: 'What was asked for, as JSON' },
+  result: { type: ['null', 'object'], description: 'What came of it, as JSON' },
+  message: text('A word to the owner, usually the reason of a failure'),
+}
+
 export function buildSchemas(options: SchemaOptions): Schemas {
   const { custom } = options
   const extras = Object.fromEntries(
@@ -181,6 +206,15 @@ export function buildSchemas(options: SchemaOptions): Schemas {
     members: {
       name: 'members',
       properties: { members: { type: 'array', items: member }, schema: { type: 'string' } },
+      links: [{ rel: 'describedby', href: '{schema}' }],
+    },
+    task: { name: 'task', properties: { ...taskProperties, ...taskDetails } },
+    tasks: {
+      name: 'tasks',
+      properties: {
+        tasks: { type: 'array', items: { name: 'task', properties: taskProperties } },
+        schema: { type: 'string' },
+      },
       links: [{ rel: 'describedby', href: '{schema}' }],
     },
   }

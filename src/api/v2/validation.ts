@@ -48,6 +48,8 @@ function describe(error: ErrorObject, root: unknown): string {
       return `${repr(value)} is greater than the maximum of ${params['limit']}`
     case 'minimum':
       return `${repr(value)} is less than the minimum of ${params['limit']}`
+    case 'dependencies':
+      return `${repr(params['missingProperty'])} is a dependency of ${repr(params['property'])}`
     case 'uniqueItems':
       return `${repr(value)} has non-unique elements`
     default:

@@ -1,5 +1,6 @@
 // Domain to JSON: here, and nowhere else, do names become snake_case on the wire.
 import type { Image, Location, Member } from '../../domain/image.ts'
+import type { Task } from '../../domain/task.ts'
 
 export interface ViewOptions {
   readonly multiStore: boolean
@@ -67,4 +68,49 @@ export const memberView = (member: Member) => ({
   created_at: isoTime(member.createdAt),
   updated_at: isoTime(member.updatedAt),
   schema: '/v2/schemas/member',
+})
+
+/** A task as lists show it. */
+export const taskStubView = ({ id, type, status, owner, createdAt, updatedAt, expiresAt }: Task) => ({
+  id,
+  type,
+  status,
+  owner: owner ?? '',
+  created_at: isoTime(createdAt),
+  updated_at: isoTime(updatedAt),
+  ...(expiresAt === null ? {} : { expires_at: isoTime(expiresAt) }),
+  self: `/v2/tasks/${id}`,
+  schema: '/v2/schemas/task',
+})
+
+export const taskView = (task: Task) => ({
+  ...taskStubView(task),
+  input: task.input,
+  result: task.result,
+  message: task.message,
+  ...(task.imageId === null ? {} : { image_id: task.imageId }),
+  ...(task.requestId === null ? {} : { request_id: task.requestId }),
+  ...(task.userId === null ? {} : { user_id: task.userId }),
+})
+
+/** `YYYY-MM-DDTHH:MM:SS.ffffff`, of UTC without saying so. */
+const rowTime = (date: Date): string => `${date.toISOString().slice(0, 23)}000`
+
+/** A task as the tasks of an image are shown: a row of the database. */
+export const taskRowView = (task: Task) => ({
+  id: task.id,
+  type: task.type,
+  status: task.status,
+  owner: task.owner ?? '',
+  input: task.input,
+  result: task.result,
+  message: task.message,
+  image_id: task.imageId,
+  request_id: task.requestId,
+  user_id: task.userId,
+  created_at: rowTime(task.createdAt),
+  updated_at: rowTime(task.updatedAt),
+  expires_at: task.expiresAt && rowTime(task.expiresAt),
+  deleted: false,
+  deleted_at: null,
 })

@@ -1,10 +1,12 @@
 import type { Database } from '../database.ts'
 import { cachedRepository } from './cached.ts'
 import { imageRepository } from './images.ts'
+import { jobRepository } from './jobs.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
 import { migrate } from './migrations.ts'
 import { type ConnectOptions, connect } from './session.ts'
+import { taskRepository } from './tasks.ts'
 import { workerRepository } from './workers.ts'
 
 /** As `[database]` of the configuration has it. */
@@ -32,6 +34,8 @@ export const openDatabase = async (
       workers: workerRepository(connection),
       metadefs: metadefRepository(connection),
       cached: cachedRepository(connection),
+      tasks: taskRepository(connection),
+      jobs: jobRepository(connection),
       close: connection.close,
     }
   } catch (error) {

@@ -1,72 +1,26 @@
 import { sql } from 'kysely'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
-import type { Image, ImageStatus, Location } from '../../domain/image.ts'
-import type { Claim, ImageChange, ImageRepository, NewImage, OwnerLimits } from '../database.ts'
-import { imageRows, toLocation, toMetadata } from './image-rows.ts'
+import type { Image, ImageStatus } from '../../domain/image.ts'
+import type { Claim, ImageRepository } from '../database.ts'
+import { imageRows, toLocation } from './image-rows.ts'
+import { imageWriter, noImage, wrongStatus } from './image-writer.ts'
 import { pageFinder, visibleTo } from './list.ts'
-import { ownerUsage } from './owner-usage.ts'
-import type { Connection, Session } from './session.ts'
-import { type Statement, slot, type Value, type Values } from './statement.ts'
-import type { ImagesTable } from './tables.ts'
+import type { Connection } from './session.ts'
+import { slot } from './statement.ts'
 import { toText } from './time.ts'
 
-type ColumnChange = Exclude<
-  keyof ImageChange,
-  'tags' | 'setProperties' | 'unsetProperties' | 'addLocations' | 'locations' | keyof OwnerLimits
->
-
-const COLUMN_OF = {
-  name: 'name',
-  status: 'status',
-  visibility: 'visibility',
-  owner: 'owner',
-  protected: 'protected',
-  hidden: 'os_hidden',
-  size: 'size',
-  virtualSize: 'virtual_size',
-  minRam: 'min_ram',
-  minDisk: 'min_disk',
-  diskFormat: 'disk_format',
-  containerFormat: 'container_format',
-  checksum: 'checksum',
-  osHashAlgo: 'os_hash_algo',
-  osHashValue: 'os_hash_value',
-} as const satisfies Record<ColumnChange, keyof ImagesTable>
-
-const changedColumns = (change: ImageChange): readonly (readonly [string, Value])[] =>
-  (Object.entries(COLUMN_OF) as [ColumnChange, string][]).flatMap(([key, column]) => {
-    const value = change[key]
-    return value === undefined ? [] : [[column, value] as const]
-  })
-
-const noImage = (id: ImageId) => new ServiceError('not-found', `No image found with ID ${id}`)
-const wrongStatus = ({ id, status }: Pick<Image, 'id' | 'status'>, from: readonly ImageStatus[]) =>
-  new ServiceError('conflict', `Image ${id} is ${status}`, { detail: { status, wanted: from.join(', ') } })
-
-const writeStatements = ({ facts, kysely, prepare }: Connection) => {
+const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
   const living = sql<boolean>`not deleted`
   const id = slot<string>('id')
   const now = slot<string>('now')
   const value = slot<string>('value')
-  const born = { created_at: now, updated_at: now, deleted: false, deleted_at: null } as const
   const gone = { deleted: true, deleted_at: now } as const
   const ofImage = <Table extends 'image_properties' | 'image_tags' | 'image_members'>(table: Table) =>
     sql`update ${sql.table(table)} set deleted = ${gone.deleted}, deleted_at = ${now}
       where image_id = ${id} and ${living}`
-  const given = Object.values(COLUMN_OF)
 
   return {
-    insertImage: prepare(
-      kysely.insertInto('images').values({
-        ...(Object.fromEntries(given.map((column) => [column, slot(column)])) as Omit<
-          ImagesTable,
-          'id' | keyof typeof born
-        >),
-        id,
-        ...born,
-      }),
-    ),
     markImage: prepare(
       kysely
         .updateTable('images')
@@ -74,37 +28,8 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
         .where('id', '=', id),
     ),
     touchImage: prepare(kysely.updateTable('images').set({ updated_at: now }).where('id', '=', id).where(living)),
-    status: prepare<{ id: ImageId; status: ImageStatus }>(
-      kysely.selectFrom('images').select(['id', 'status']).where('id', '=', id).where(living).$castTo(),
-    ),
-
-    setProperty: prepare(
-      kysely
-        .updateTable('image_properties')
-        .set({ value, deleted: false, deleted_at: null, updated_at: now })
-        .where('image_id', '=', id)
-        .where('name', '=', slot<string>('name')),
-    ),
-    insertProperty: prepare(
-      kysely.insertInto('image_properties').values({ image_id: id, name: slot('name'), value, ...born }),
-    ),
-    unsetProperty: prepare(
-      kysely
-        .updateTable('image_properties')
-        .set(gone)
-        .where('image_id', '=', id)
-        .where('name', '=', slot<string>('name'))
-        .where(living),
-    ),
     markProperties: prepare(ofImage('image_properties')),
-
-    tags: prepare(kysely.selectFrom('image_tags').select('value').distinct().where('image_id', '=', id).where(living)),
-    insertTag: prepare(kysely.insertInto('image_tags').values({ image_id: id, value, ...born })),
-    removeTag: prepare(
-      kysely.updateTable('image_tags').set(gone).where('image_id', '=', id).where('value', '=', value).where(living),
-    ),
     markTags: prepare(ofImage('image_tags')),
-
     // Two living rows of one member are possible, and marked at the same time they would violate the unique key.
     mergeMembers: prepare(
       kysely
@@ -116,29 +41,6 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
         ),
     ),
     markMembers: prepare(ofImage('image_members')),
-
-    insertLocation: prepare(
-      kysely
-        .insertInto('image_locations')
-        .values({ image_id: id, value, meta_data: slot('metadata'), status: 'active', ...born }),
-    ),
-    locations: prepare(kysely.selectFrom('image_locations').select('value').where('image_id', '=', id).where(living)),
-    setLocation: prepare(
-      kysely
-        .updateTable('image_locations')
-        .set({ meta_data: slot('metadata'), updated_at: now })
-        .where('image_id', '=', id)
-        .where('value', '=', value)
-        .where(living),
-    ),
-    markLocation: prepare(
-      kysely
-        .updateTable('image_locations')
-        .set({ ...gone, updated_at: now, status: 'pending_delete' })
-        .where('image_id', '=', id)
-        .where('value', '=', value)
-        .where(living),
-    ),
     restoreLocation: prepare(
       kysely
         .updateTable('image_locations')
@@ -169,7 +71,6 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
         where image_locations.status = 'pending_delete' and images.id = image_locations.image_id
           and images.status <> 'pending_delete' order by image_locations.id limit ${slot('limit')}`,
     ),
-
     insertClaim: prepare(
       kysely.insertInto('glimpse_claims').values({
         attempt: slot('attempt'),
@@ -187,118 +88,18 @@ const writeStatements = ({ facts, kysely, prepare }: Connection) => {
   }
 }
 
+/** What an image is while somebody writes its data. */
+const CLAIMED: readonly ImageStatus[] = ['saving', 'uploading']
+
 export const imageRepository = (connection: Connection): ImageRepository => {
-  const { facts, kysely, prepare, read, write } = connection
+  const { prepare, read, write } = connection
   const rows = imageRows(connection)
   const findPage = pageFinder(connection)
-  const statements = writeStatements(connection)
-  const usage = ownerUsage(connection)
+  const statements = repositoryStatements(connection)
+  const { apply, insert, load, requireStatus, status, tags, usage } = imageWriter(connection, rows)
   const visible = prepare(
     sql<{ visible: boolean | number }>`select ${visibleTo('project')} as visible from images where id = ${slot('id')}`,
   )
-
-  // As many as there are sets of columns that change together: a handful.
-  const updates = new Map<string, Statement<unknown>>()
-  const updateOf = (columns: readonly string[]): Statement<unknown> => {
-    const key = columns.join()
-    const known = updates.get(key)
-    if (known) return known
-    const built = prepare(
-      kysely
-        .updateTable('images')
-        .set({
-          ...Object.fromEntries(columns.map((column) => [column, slot(column)])),
-          updated_at: slot<string>('now'),
-        })
-        .where('id', '=', slot<string>('id'))
-        .where(sql<boolean>`not deleted`)
-        .where(sql<boolean>`status in (${facts.elements(slot('from'))})`),
-    )
-    updates.set(key, built)
-    return built
-  }
-
-  const load = async (session: Session, id: ImageId): Promise<Image> => {
-    const image = await rows.one(session, id)
-    if (!image) throw noImage(id)
-    return image
-  }
-  const requireStatus = async (session: Session, id: ImageId) => {
-    const row = await session.first(statements.status, { id })
-    if (!row) throw noImage(id)
-    return row
-  }
-
-  const setProperties = async (session: Session, properties: ReadonlyMap<string, string | null>, base: Values) => {
-    for (const [name, value] of properties) {
-      const values = { ...base, name, value }
-      if ((await session.change(statements.setProperty, values)) === 0)
-        await session.change(statements.insertProperty, values)
-    }
-  }
-  const setTags = async (session: Session, tags: readonly string[], base: Values) => {
-    const wanted = new Set(tags)
-    const present = new Set((await session.all(statements.tags, base)).map(({ value }) => value))
-    for (const value of present) if (!wanted.has(value)) await session.change(statements.removeTag, { ...base, value })
-    for (const value of wanted) if (!present.has(value)) await session.change(statements.insertTag, { ...base, value })
-  }
-  const addLocations = async (session: Session, locations: readonly Location[], base: Values) => {
-    for (const location of locations)
-      await session.change(statements.insertLocation, { ...base, value: location.uri, metadata: toMetadata(location) })
-  }
-
-  const setLocations = async (
-    session: Session,
-    id: ImageId,
-    { from, to }: NonNullable<ImageChange['locations']>,
-    base: Values,
-  ) => {
-    const present = (await session.all(statements.locations, base)).map(({ value }) => value)
-    const known = new Map(from.map((location) => [location.uri as string, location]))
-    if (present.length !== from.length || !present.every((uri) => known.has(uri)))
-      throw new ServiceError('conflict', `The locations of image ${id} have changed meanwhile`)
-    const kept = new Set<string>(to.map(({ uri }) => uri))
-    for (const { uri } of from)
-      if (!kept.has(uri)) await session.change(statements.markLocation, { ...base, value: uri })
-    for (const location of to) {
-      const before = known.get(location.uri)
-      if (before !== undefined && toMetadata(before) !== toMetadata(location))
-        await session.change(statements.setLocation, { ...base, value: location.uri, metadata: toMetadata(location) })
-    }
-    await addLocations(
-      session,
-      to.filter(({ uri }) => !known.has(uri)),
-      base,
-    )
-  }
-
-  /** Throws `conflict` unless the status is one of `from`. */
-  const apply = async (session: Session, id: ImageId, change: ImageChange, from: readonly ImageStatus[]) => {
-    const base = { id, now: toText(new Date()) }
-    const columns = changedColumns(change)
-    const values = { ...base, ...Object.fromEntries(columns), from: JSON.stringify(from) }
-    if ((await session.change(updateOf(columns.map(([column]) => column)), values)) === 0)
-      throw wrongStatus(await requireStatus(session, id), from)
-    for (const name of change.unsetProperties ?? []) await session.change(statements.unsetProperty, { ...base, name })
-    if (change.setProperties) await setProperties(session, change.setProperties, base)
-    if (change.tags) await setTags(session, change.tags, base)
-    if (change.addLocations) await addLocations(session, change.addLocations, base)
-    if (change.locations) await setLocations(session, id, change.locations, base)
-    const image = await load(session, id)
-    await usage.admit(session, image.owner, change)
-    return image
-  }
-
-  const insertRows = async (session: Session, image: NewImage, limits: OwnerLimits): Promise<Image> => {
-    const base = { id: image.id, now: toText(new Date()) }
-    const data = { size: null, virtual_size: null, checksum: null, os_hash_algo: null, os_hash_value: null }
-    const columns = Object.fromEntries(changedColumns({ ...image, status: 'queued' }))
-    await session.change(statements.insertImage, { ...base, ...columns, ...data })
-    await setProperties(session, image.properties, base)
-    await setTags(session, image.tags, base)
-    await usage.admit(session, image.owner, limits)
-    return load(session, image.id)
-  }
 
   /** An image without locations for those who may not see where deactivated data is. */
   const shown = (image: Image, admin: boolean): Image =>
@@ -306,7 +107,7 @@ export const imageRepository = (connection: Connection): ImageRepository => {
 
   return {
     insert: (image, limits = {}) =>
-      write((session) => insertRows(session, image, limits)).catch((error: unknown) => {
+      write((session) => insert(session, image, limits)).catch((error: unknown) => {
         if (hasKind(error, 'conflict'))
           throw new ServiceError('conflict', `Image ID ${image.id} already exists!`, { cause: error })
         throw error
@@ -344,18 +145,18 @@ export const imageRepository = (connection: Connection): ImageRepository => {
       write(async (session) => {
         const base = { id, now: toText(new Date()) }
         if ((await session.change(statements.touchImage, base)) === 0) throw noImage(id)
-        const tags = await session.all(statements.tags, base)
-        if (tags.some(({ value }) => value === tag)) return
-        if (limit >= 0 && tags.length + 1 > limit)
-          throw new ServiceError('too-large', `Attempted: ${tags.length + 1}, Maximum: ${limit}`)
-        await session.change(statements.insertTag, { ...base, value: tag })
+        const present = await session.all(tags.present, base)
+        if (present.some(({ value }) => value === tag)) return
+        if (limit >= 0 && present.length + 1 > limit)
+          throw new ServiceError('too-large', `Attempted: ${present.length + 1}, Maximum: ${limit}`)
+        await session.change(tags.insert, { ...base, value: tag })
       }),
 
     removeTag: (id, tag) =>
       write(async (session) => {
         const base = { id, now: toText(new Date()) }
         if ((await session.change(statements.touchImage, base)) === 0) throw noImage(id)
-        if ((await session.change(statements.removeTag, { ...base, value: tag })) === 0)
+        if ((await session.change(tags.remove, { ...base, value: tag })) === 0)
           throw new ServiceError('not-found', `Could not find tag ${tag} on image ${id}`)
       }),
 
@@ -392,9 +193,9 @@ export const imageRepository = (connection: Connection): ImageRepository => {
         })),
       ),
 
-    claim: ({ attempt, imageId, worker, store }: Claim, limits = {}) =>
+    claim: ({ attempt, imageId, worker, store }: Claim, limits = {}, to = 'saving') =>
       write(async (session) => {
-        const image = await apply(session, imageId, { ...limits, status: 'saving' }, ['queued'])
+        const image = await apply(session, imageId, { ...limits, status: to, size: null }, ['queued'])
         await session.change(statements.insertClaim, { attempt, id: imageId, worker, store })
         return image
       }),
@@ -404,10 +205,10 @@ export const imageRepository = (connection: Connection): ImageRepository => {
       const outcome = await write(async (session) => {
         if ((await session.change(statements.forgetClaim, { attempt, worker })) === 0)
           throw new ServiceError('conflict', `Image ${imageId} is not being written by this attempt any more`)
-        const image = await session.first(statements.status, { id: imageId })
+        const image = await status(session, imageId)
         if (!image) return noImage(imageId)
-        if (image.status !== 'saving') return wrongStatus(image, ['saving'])
-        return apply(session, imageId, change, ['saving'])
+        if (!CLAIMED.includes(image.status)) return wrongStatus(image, CLAIMED)
+        return apply(session, imageId, change, CLAIMED)
       })
       if (outcome instanceof ServiceError) throw outcome
       return outcome

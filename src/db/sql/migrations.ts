@@ -165,6 +165,15 @@ const SQLITE_STEPS: readonly (readonly string[])[] = [
       worker VARCHAR(64) NOT NULL, store VARCHAR(255) NOT NULL, PRIMARY KEY (attempt))`,
     `CREATE INDEX glimpse_claims_worker ON glimpse_claims (worker)`,
   ],
+  [
+    // The task holds its image by a property, which upstream knows; who works on it is our business.
+    `CREATE TABLE glimpse_jobs (task VARCHAR(36) NOT NULL, image_id VARCHAR(36) NOT NULL, worker VARCHAR(64) NOT NULL,
+      tries INTEGER NOT NULL, PRIMARY KEY (task))`,
+    `CREATE INDEX glimpse_jobs_worker ON glimpse_jobs (worker)`,
+    `CREATE INDEX glimpse_tasks_expires ON tasks (deleted, expires_at)`,
+    `CREATE INDEX glimpse_tasks_created ON tasks (created_at, id)`,
+  ],
+  [`ALTER TABLE glimpse_jobs ADD COLUMN context TEXT NOT NULL DEFAULT 'null'`],
 ]
 
 const rawRun = async (db: Connection, session: Session, text: string): Promise<void> => {

@@ -25,6 +25,10 @@ export interface Facts {
   readonly integer: (column: Fragment) => RawBuilder<number | null>
   /** Milliseconds since 1970, by the clock of the database. */
   readonly now: RawBuilder<number>
+  /** A time as columns hold it, so many milliseconds from now by the clock of the database; NULL for NULL. */
+  readonly timeIn: (ms: Value) => RawBuilder<string>
+  /** Milliseconds since the time in a column, by the clock of the database. */
+  readonly age: (column: Fragment) => RawBuilder<number>
   /** Follows a table's name: read it by this index and no other. */
   readonly by: (index: string) => Fragment
   /** A foreign error in the service's words. */
@@ -38,6 +42,8 @@ const SQLITE: Facts = {
   // node:sqlite throws a RangeError when an integer beyond 2^53 is read as one.
   integer: (column) => sql`cast(${column} as real)`,
   now: sql`cast(unixepoch('subsec') * 1000 as integer)`,
+  timeIn: (ms) => sql`strftime('%Y-%m-%d %H:%M:%f', 'now', (${ms} / 1000.0) || ' seconds') || '000'`,
+  age: (column) => sql`cast((unixepoch('subsec') - unixepoch(${column}, 'subsec')) * 1000 as integer)`,
   by: (index) => sql`indexed by ${sql.ref(index)}`,
   translate: fromSqlite,
 }

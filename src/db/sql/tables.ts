@@ -75,6 +75,27 @@ export interface CachedTable {
   node_reference_id: number
 }
 
+export interface TasksTable extends Rows {
+  id: string
+  type: string
+  status: string
+  /** Empty where upstream has none, because the column must not be NULL. */
+  owner: string
+  expires_at: string | null
+  image_id: string | null
+  request_id: string | null
+  user_id: string | null
+}
+
+export interface TaskInfoTable {
+  task_id: string
+  /** JSON */
+  input: string | null
+  /** JSON */
+  result: string | null
+  message: string | null
+}
+
 export interface WorkersTable {
   id: string
   node: string
@@ -91,6 +112,15 @@ export interface ClaimsTable {
   store: string
 }
 
+export interface JobsTable {
+  task: string
+  image_id: string
+  worker: string
+  tries: number
+  /** JSON */
+  context: string
+}
+
 export interface Tables {
   images: ImagesTable
   image_properties: PropertiesTable
@@ -99,6 +129,9 @@ export interface Tables {
   image_members: MembersTable
   node_reference: NodesTable
   cached_images: CachedTable
+  tasks: TasksTable
+  task_info: TaskInfoTable
   glimpse_workers: WorkersTable
   glimpse_claims: ClaimsTable
+  glimpse_jobs: JobsTable
 }

@@ -50,7 +50,8 @@ export const workerRepository = ({ facts, kysely, prepare, read, write }: Connec
       kysely
         .deleteFrom('glimpse_workers')
         .where('id', '=', id)
-        .where('id', 'not in', kysely.selectFrom('glimpse_claims').select('worker').where('worker', '=', id)),
+        .where('id', 'not in', kysely.selectFrom('glimpse_claims').select('worker').where('worker', '=', id))
+        .where('id', 'not in', kysely.selectFrom('glimpse_jobs').select('worker').where('worker', '=', id)),
     ),
   }
 

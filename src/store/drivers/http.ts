@@ -5,7 +5,7 @@ import { bool, dict, text, type Values } from '../../config/options.ts'
 import { ServiceError } from '../../domain/errors.ts'
 import type { LocationUri } from '../../domain/ids.ts'
 import { abortable, type ByteSource, slice } from '../../io/bytes.ts'
-import { defineStore, guarded, type StoreDriver } from '../driver.ts'
+import { defineStore, guarded, type Reach, type StoreDriver } from '../driver.ts'
 
 const options = {
   https_ca_certificates_file: text({
@@ -23,8 +23,8 @@ export const httpStore = defineStore({ type: 'http', options, open: openHttpDriv
 
 const MAX_REDIRECTS = 5
 
-async function openHttpDriver(config: Values<typeof options>): Promise<StoreDriver> {
-  const connect = await connector(config)
+async function openHttpDriver(config: Values<typeof options>, reach?: Reach): Promise<StoreDriver> {
+  const connect = await connector(config, reach)
   let dispatchers: Promise<Dispatchers> | undefined
 
   /** The answer of the server that has the data, behind all redirects. */
@@ -35,6 +35,9 @@ async function openHttpDriver(config: Values<typeof options>): Promise<StoreDriv
   ): Promise<Dispatcher.ResponseData> => {
     let { url, authorization } = parseUri(uri)
     for (let redirects = 0; ; redirects++) {
+      if (reach !== undefined && !(await reach.admits(url.href))) {
+        throw new ServiceError('unavailable', 'Image data may not be read from this address')
+      }
       dispatchers ??= connect()
       const answer = await request((await dispatchers)[schemeOf(url)], url, {
         method,
@@ -98,18 +101,18 @@ type Dispatchers = Readonly<Record<Scheme, Dispatcher>>
 const schemeOf = (url: URL): Scheme => (url.protocol === 'https:' ? 'https' : 'http')
 
 /** Checks the configuration now, and loads the client when it is first needed: most services never do. */
-async function connector(config: Values<typeof options>): Promise<() => Promise<Dispatchers>> {
+async function connector(config: Values<typeof options>, reach?: Reach): Promise<() => Promise<Dispatchers>> {
   const { https_ca_certificates_file: file, https_insecure: insecure } = config
   const tls = file === undefined ? { rejectUnauthorized: !insecure } : { ca: await readCertificates(file) }
   const proxies = { http: proxyFor('http', config), https: proxyFor('https', config) }
   return async () => {
     const { Agent, ProxyAgent } = await import('undici')
-    const open = (scheme: Scheme) => {
+    const open = async (scheme: Scheme) => {
       const uri = proxies[scheme]
-      if (uri === undefined) return new Agent({ connect: tls })
+      if (uri === undefined) return new Agent({ connect: (await reach?.connector(tls)) ?? tls })
       return new ProxyAgent({ uri, requestTls: tls, proxyTunnel: scheme === 'https' })
     }
-    return { http: open('http'), https: open('https') }
+    return { http: await open('http'), https: await open('https') }
   }
 }
 
