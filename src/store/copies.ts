@@ -25,7 +25,7 @@ export async function putCopies(
   id: ImageId,
   body: ByteSource,
   stores: readonly Store[],
-  { allMustSucceed, hashAlgorithm, taps = [], ...writing }: CopiesOptions,
+  { allMustSucceed, hashAlgorithm, taps = [], signature, ...writing }: CopiesOptions,
 ): Promise<Copies> {
   const { size, attempt, signal } = writing
   const failures: { store: StoreId; error: unknown }[] = []
@@ -55,6 +55,7 @@ export async function putCopies(
   const copied = await pump.copy(body, writeAll, {
     digests: ['md5', hashAlgorithm],
     taps: [...(size === undefined ? [] : [lengthTap(size)]), ...taps],
+    signature,
     signal,
   })
   for (const { store, size } of copied.result) {

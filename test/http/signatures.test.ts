@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { type KeyKind, makeSigner, pss, type Signer } from '../support/certificates.ts'
 import { startServer, type TestServer } from '../support/server.ts'
 
@@ -127,6 +128,30 @@ describe('signed images', { skip }, () => {
       const id = await create({ ...byRsa('bm9uc2Vuc2U='), [missing]: undefined })
       assert.equal((await upload(id)).status, 204, missing)
     }
+  })
+
+  it('is asked of what is imported, too', async () => {
+    const imported = async (data: Buffer) => {
+      const id = await create(byRsa())
+      assert.equal((await call('PUT', `/images/${id}/stage`, data, 'application/octet-stream')).status, 204)
+      const order = { method: { name: 'glance-direct' } }
+      assert.equal((await call('POST', `/images/${id}/import`, JSON.stringify(order))).status, 202)
+      for (;;) {
+        const { tasks } = (await (await call('GET', `/images/${id}/tasks`)).json()) as {
+          tasks: readonly { readonly status: string; readonly message: string }[]
+        }
+        const [task] = tasks
+        if (task?.status === 'success' || task?.status === 'failure') return { ...task, image: await statusOf(id) }
+        await delay(20)
+      }
+    }
+    const before = stored().length
+    const wrong = await imported(DATA.subarray(1))
+    assert.equal(wrong.status, 'failure')
+    assert.match(wrong.message, /Signature verification failed/)
+    assert.equal(wrong.image, 'queued')
+    assert.equal(stored().length, before)
+    assert.deepEqual(await imported(DATA).then(({ status, image }) => [status, image]), ['success', 'active'])
   })
 
   it('wants the longest salt', async () => {
