@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
@@ -30,7 +30,7 @@ import { uploadImage } from './image-data.ts'
 import { createImage, deleteImage } from './images.ts'
 import { importImage } from './imports.ts'
 import { sweep, thisWorker } from './recovery.ts'
-import { stageImage } from './staging.ts'
+import { stageImage, sweepStaging } from './staging.ts'
 
 const DATA = Buffer.from('image data of no known format '.repeat(10_000))
 const MD5 = createHash('md5').update(DATA).digest('hex')
@@ -493,6 +493,26 @@ describe('imports', () => {
     assert.equal(await core.imports.staging.size(image.id), DATA.length)
   })
 
+  it('are left to workers of the node whose worker died, as long as there are any', async (t) => {
+    const setup = await setUp(t)
+    const { core } = setup
+    const image = await prepare(setup, 'glance-direct')
+    const silent = { ...core.imports, runner: { ...core.imports.runner, start: () => undefined } }
+    await begin({ ...setup, core: { ...core, imports: silent } }, image, 'glance-direct')
+    const [job] = await core.db.jobs.list(core.worker.id)
+    assert.ok(job)
+    const worker = (id: string) => ({ id: id as WorkerId, node: 'elsewhere', pid: 1, startedAt: 1 })
+    await core.db.jobs.takeOver(job, worker('dead').id)
+    await core.db.workers.renew(worker('dead'), 0)
+    await core.db.workers.renew(worker('alive'), 60_000)
+    await sweep(core)
+    assert.equal((await core.db.jobs.list(worker('dead').id)).length, 1)
+    await core.db.workers.renew(worker('alive'), 0)
+    await sweep(core)
+    assert.equal((await ended(setup, image)).status, 'success')
+    await assertDone(setup, image)
+  })
+
   it('says how far it is, and is seen to live', async (t) => {
     const setup = await setUp(t)
     const image = await prepare(setup, 'fetch')
@@ -562,6 +582,24 @@ describe('staging', () => {
     await core.imports.staging.write(image.id, bytes(), { signal: context.signal })
     await stageImage(core, context, image.id, { body: bytes })
     assert.deepEqual(await readdir(dir), [image.id as ImageId])
+  })
+
+  it("is swept of what no image waits for, and of nothing that may be somebody else's", async (t) => {
+    const setup = await setUp(t)
+    const [waiting, active, queued] = [
+      await prepare(setup, 'glance-direct'),
+      await prepare(setup, 'copy-image'),
+      await prepare(setup, 'fetch'),
+    ]
+    const old = await prepare(setup, 'fetch')
+    const [strange, forgotten] = [randomUUID(), randomUUID()]
+    const hours = new Date(Date.now() - 7_200_000)
+    for (const name of [`${active.id}.raw`, queued.id, old.id, strange, forgotten, `.${old.id}.x.part`, 'lost+found'])
+      await writeFile(join(setup.dir, name), '')
+    for (const name of [old.id, forgotten, `.${old.id}.x.part`, waiting.id, 'lost+found'])
+      await utimes(join(setup.dir, name), hours, hours)
+    await sweepStaging(setup.core)
+    assert.deepEqual((await readdir(setup.dir)).toSorted(), [waiting.id, queued.id, strange, 'lost+found'].toSorted())
   })
 
   it('is emptied when its image is deleted', async (t) => {
