@@ -50,12 +50,13 @@ export function fillStores(
     if (begun) await sweep()
     begun = true
     const image = job.image()
-    const { source, size } = await openSource(job, method, signal)
+    const size = await sizeOf(job, method)
     await admitStorage(core, image, size, stores.length)
     const [only, ...others] = stores
     const store = others.length === 0 && core.stores.multi ? only?.id : undefined
     core.notifier.notify({ type: 'image.prepare', image, store })
     const inspected = method.open === undefined ? inspectionOf(core, image) : undefined
+    const source = await openSource(job, method, signal)
     const copies = await core.stores.putCopies(imageId, source, stores, {
       size,
       attempt: attemptOf(job.tries),
@@ -81,19 +82,18 @@ export function fillStores(
   }
 }
 
-async function openSource(
-  job: ImportJob,
-  method: ImportMethod,
-  signal: AbortSignal,
-): Promise<{ readonly source: ByteSource; readonly size: number }> {
-  if (method.open !== undefined) {
-    const image = job.image()
-    return { source: await method.open(image, signal), size: image.size ?? 0 }
-  }
+/** Bytes that are to be stored. */
+async function sizeOf(job: ImportJob, method: ImportMethod): Promise<number> {
+  if (method.open !== undefined) return job.image().size ?? 0
   const size = await job.staging.size(job.imageId)
   if (size === undefined) throw notHere(job)
+  return size
+}
+
+async function openSource(job: ImportJob, method: ImportMethod, signal: AbortSignal): Promise<ByteSource> {
+  if (method.open !== undefined) return method.open(job.image(), signal)
   try {
-    return { source: await job.staging.read(job.imageId, undefined, signal), size }
+    return await job.staging.read(job.imageId, undefined, signal)
   } catch (error) {
     throw hasKind(error, 'not-found') ? notHere(job, error) : error
   }
