@@ -22,6 +22,10 @@ export interface DatabaseHarness {
   open(t: TestContext): Promise<Database>
   /** The same database seen by two processes. */
   openTwice?(t: TestContext): Promise<readonly [Database, Database]>
+  /** What times are cut to, in milliseconds; 1 by default. */
+  readonly timeUnitMs?: number
+  /** Texts are compared by a collation, and not by their bytes. */
+  readonly collated?: boolean
   /** Title → reason. */
   readonly skip?: Readonly<Record<string, string>>
 }
@@ -81,6 +85,16 @@ const rejectsWith = (promise: Promise<unknown>, kind: ErrorKind) =>
     assert.ok(hasKind(error, kind), `expected ${kind}, got ${String(error)}`)
     return true
   })
+
+/** Undefined when the database cannot hold what it was given. */
+const orRefused = async <T>(promise: Promise<T>): Promise<T | undefined> => {
+  try {
+    return await promise
+  } catch (error) {
+    if (hasKind(error, 'invalid')) return undefined
+    throw error
+  }
+}
 
 const ids = (images: readonly { readonly id: ImageId }[]) => images.map(({ id }) => id)
 const sorted = (texts: readonly string[]) => texts.toSorted((a, b) => (a < b ? -1 : 1))
@@ -176,7 +190,9 @@ export function databaseConformance(harness: DatabaseHarness): void {
         createdAt: image.createdAt,
         updatedAt: image.createdAt,
       })
-      assert.ok(image.createdAt.getTime() >= before && image.createdAt.getTime() <= Date.now())
+      assert.ok(
+        image.createdAt.getTime() >= before - (harness.timeUnitMs ?? 1) + 1 && image.createdAt.getTime() <= Date.now(),
+      )
       assert.deepEqual(await db.images.get(given.id, ADMIN), image)
     })
 
@@ -363,24 +379,17 @@ export function databaseConformance(harness: DatabaseHarness): void {
 
     check('text that no client may send does no harm', async (db) => {
       for (const text of ['a\0b', '\ud800', 'x'.repeat(100_000)]) {
-        const { id } = await db.images.insert(
-          newImage({ name: text, tags: [text], properties: new Map([[text, text]]) }),
-        )
-        await db.images.get(id, ADMIN)
+        const draft = newImage({ name: text, tags: [text], properties: new Map([[text, text]]) })
+        const kept = await orRefused(db.images.insert(draft))
+        if (kept === undefined) await rejectsWith(db.images.get(draft.id, ADMIN), 'not-found')
+        else await db.images.get(draft.id, ADMIN)
         const sort = [{ key: 'name', descending: true }] as const
-        await db.images.list(
-          imageQuery({ sort, marker: id, filters: [{ by: 'column', column: 'name', values: [text, 'y'] }] }),
-          ADMIN,
-        )
-        await db.images.list(
-          imageQuery({
-            filters: [
-              { by: 'tag', tag: text },
-              { by: 'property', name: text, value: text },
-            ],
-          }),
-          ADMIN,
-        )
+        const marker = kept?.id
+        const named: ImageFilter = { by: 'column', column: 'name', values: [text, 'y'] }
+        await orRefused(db.images.list(imageQuery({ sort, marker, filters: [named] }), ADMIN))
+        const tagged: ImageFilter = { by: 'tag', tag: text }
+        const valued: ImageFilter = { by: 'property', name: text, value: text }
+        await orRefused(db.images.list(imageQuery({ filters: [tagged, valued] }), ADMIN))
       }
     })
 
@@ -932,7 +941,8 @@ export function databaseConformance(harness: DatabaseHarness): void {
   })
 
   describe(`${harness.name} database: pages and filters`, () => {
-    const names = [null, '', 'a', 'A', 'é', '\u{fffd}', '𝒳', 'z z', '0']
+    const plain = [null, '', 'a', 'z z', '0']
+    const names = harness.collated ? plain : [...plain, 'A', 'é', '\u{fffd}', '𝒳']
     const anImage = fc.record({
       name: fc.constantFrom(...names),
       size: fc.constantFrom(null, 0, 1, 2 ** 40),

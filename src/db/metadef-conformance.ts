@@ -220,12 +220,12 @@ export function metadefConformance(harness: DatabaseHarness): void {
         assert.deepEqual(await repository.list('N'), [])
         assert.deepEqual(names(await repository.list('M')), ['a'])
         const lost = [
-          repository.list('X'),
-          repository.get('X', 'a'),
-          repository.insert('X', make('a')),
-          repository.clear('X'),
+          () => repository.list('X'),
+          () => repository.get('X', 'a'),
+          () => repository.insert('X', make('a')),
+          () => repository.clear('X'),
         ]
-        for (const each of lost) await fails('not-found', each, /namespace=X/)
+        for (const each of lost) await fails('not-found', each(), /namespace=X/)
       })
     }
 

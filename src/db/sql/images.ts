@@ -8,7 +8,6 @@ import { imageWriter, noImage, wrongStatus } from './image-writer.ts'
 import { pageFinder, visibleTo } from './list.ts'
 import type { Connection } from './session.ts'
 import { slot } from './statement.ts'
-import { toText } from './time.ts'
 
 const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
   const living = sql<boolean>`not deleted`
@@ -37,7 +36,8 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
         .where('image_id', '=', id)
         .where(living)
         .where(
-          sql<boolean>`id not in (select max(id) from image_members where image_id = ${id} and not deleted group by member)`,
+          sql<boolean>`id not in (select latest from (select max(id) as latest from image_members where image_id = ${id} and not deleted
+            group by member) as members)`,
         ),
     ),
     markMembers: prepare(ofImage('image_members')),
@@ -143,7 +143,7 @@ export const imageRepository = (connection: Connection): ImageRepository => {
 
     addTag: (id, tag, limit) =>
       write(async (session) => {
-        const base = { id, now: toText(new Date()) }
+        const base = { id, now: facts.toTime(new Date()) }
         if ((await session.change(statements.touchImage, base)) === 0) throw noImage(id)
         const present = await session.all(tags.present, base)
         if (present.some(({ value }) => value === tag)) return
@@ -154,7 +154,7 @@ export const imageRepository = (connection: Connection): ImageRepository => {
 
     removeTag: (id, tag) =>
       write(async (session) => {
-        const base = { id, now: toText(new Date()) }
+        const base = { id, now: facts.toTime(new Date()) }
         if ((await session.change(statements.touchImage, base)) === 0) throw noImage(id)
         if ((await session.change(tags.remove, { ...base, value: tag })) === 0)
           throw new ServiceError('not-found', `Could not find tag ${tag} on image ${id}`)
@@ -164,7 +164,7 @@ export const imageRepository = (connection: Connection): ImageRepository => {
       write(async (session) => {
         const image = await load(session, id)
         if (!from.includes(image.status)) throw wrongStatus(image, from)
-        const base = { id, now: toText(new Date()) }
+        const base = { id, now: facts.toTime(new Date()) }
         await session.change(statements.markImage, base)
         await session.change(statements.markLocations, base)
         await session.change(statements.markProperties, base)
@@ -176,13 +176,13 @@ export const imageRepository = (connection: Connection): ImageRepository => {
 
     dropLocation: (id, uri) =>
       write(async (session) => {
-        await session.change(statements.dropLocation, { id, value: uri, now: toText(new Date()) })
+        await session.change(statements.dropLocation, { id, value: uri, now: facts.toTime(new Date()) })
       }),
 
     restoreLocation: (id, uri) =>
       write(async (session) => {
         await requireStatus(session, id)
-        await session.change(statements.restoreLocation, { id, value: uri, now: toText(new Date()) })
+        await session.change(statements.restoreLocation, { id, value: uri, now: facts.toTime(new Date()) })
       }),
 
     undropped: (limit) =>

@@ -4,8 +4,9 @@ import { ServiceError } from '../../domain/errors.ts'
 import { MEMBER_STATUSES, type MemberStatus, VISIBILITIES, type Visibility } from '../../domain/image.ts'
 import type { Comparison, ExactColumn, ImageFilter, ImageQuery, RangeColumn, SortKey } from '../../domain/query.ts'
 import type { Scope } from '../database.ts'
+import type { ElementType, Facts } from './facts.ts'
 import { byOwner, byVisibility } from './migrations.ts'
-import type { Connection, Facts, Session } from './session.ts'
+import type { Connection, Session } from './session.ts'
 import { type Fragment, type Statement, slot, type Value, type Values } from './statement.ts'
 import { toText } from './time.ts'
 
@@ -102,6 +103,15 @@ const COLUMN = {
   protected: sql`images.protected`,
 } as const satisfies Record<ExactColumn | RangeColumn, Fragment>
 
+/** Of the columns that are no texts. */
+const TYPE: Readonly<Partial<Record<ExactColumn, ElementType>>> = {
+  size: 'integer',
+  virtual_size: 'integer',
+  min_ram: 'integer',
+  min_disk: 'integer',
+  protected: 'boolean',
+}
+
 /** Sort keys with NULL as '' or 0, as the indexes have them. */
 const KEY = {
   name: sql`coalesce(images.name, '')`,
@@ -114,25 +124,36 @@ const KEY = {
   updated_at: sql`coalesce(images.updated_at, images.created_at)`,
 } as const satisfies Record<SortKey, Fragment>
 
-/** In the order of memberships, the same values are read from that table's own index. */
-const MEMBER_KEY: Readonly<Record<SortKey, Fragment>> = {
+/** In MySQL, such a key is a column of its own. */
+const MYSQL_KEY: Readonly<Record<SortKey, Fragment>> = {
   ...KEY,
+  name: sql`images.glimpse_name`,
+  container_format: sql`images.glimpse_container_format`,
+  disk_format: sql`images.glimpse_disk_format`,
+  size: sql`images.glimpse_size`,
+  updated_at: sql`images.glimpse_updated_at`,
+}
+
+const keysOf = ({ name }: Facts): Readonly<Record<SortKey, Fragment>> => (name === 'mysql' ? MYSQL_KEY : KEY)
+
+/** In the order of memberships, the same values are read from that table's own index. */
+const MEMBER_KEY = {
   created_at: sql`glimpse_member_images.created_at`,
   id: sql`glimpse_member_images.image_id`,
-}
+} as const
 
 const both = (conditions: readonly Fragment[]): Fragment => sql.join(conditions, sql` and `)
 const either = (conditions: readonly Fragment[]): Fragment => sql`(${sql.join(conditions, sql` or `)})`
 
 /** `column` is the value of the slot, or one of them. */
-const oneOf = (facts: Facts, column: Fragment, name: string, several: boolean): Fragment =>
-  several ? sql`${column} in (${facts.elements(slot(name))})` : sql`${column} = ${slot(name)}`
+const oneOf = (facts: Facts, column: Fragment, name: string, several: boolean, type?: ElementType): Fragment =>
+  several ? sql`${column} in (${facts.elements(slot(name), type)})` : sql`${column} = ${slot(name)}`
 
 /** A filter, as text that depends on its shape alone. `n` tells its slots from the others'. */
 const condition = (facts: Facts, filter: ImageFilter, n: number): Fragment => {
   switch (filter.by) {
     case 'column':
-      return oneOf(facts, COLUMN[filter.column], `f${n}`, filter.values.length !== 1)
+      return oneOf(facts, COLUMN[filter.column], `f${n}`, filter.values.length !== 1, TYPE[filter.column])
     case 'range':
       return both([
         ...(filter.min === undefined ? [] : [sql`${COLUMN[filter.column]} >= ${slot(`f${n}min`)}`]),
@@ -140,14 +161,15 @@ const condition = (facts: Facts, filter: ImageFilter, n: number): Fragment => {
         sql`${COLUMN[filter.column]} is not null`,
       ])
     case 'time':
-      return sql`${KEY[filter.column]} ${COMPARE[filter.comparison]} ${slot(`f${n}`)}`
+      return sql`${keysOf(facts)[filter.column]} ${COMPARE[filter.comparison]} ${slot(`f${n}`)}`
     case 'tag':
       return sql`exists (select 1 from image_tags ${facts.by('glimpse_image_tags_value')}
         where image_tags.value = ${slot(`f${n}`)} and image_tags.deleted = ${false}
         and image_tags.image_id = images.id)`
     case 'property':
       return sql`exists (select 1 from image_properties ${facts.by('glimpse_image_properties_value')}
-        where image_properties.name = ${slot(`f${n}name`)} and image_properties.value = ${slot(`f${n}`)}
+        where image_properties.name = ${slot(`f${n}name`)}
+        and ${facts.sameText(sql`image_properties.value`, slot(`f${n}`))}
         and image_properties.deleted = ${false} and image_properties.image_id = images.id)`
   }
 }
@@ -192,14 +214,14 @@ const candidates = (facts: Facts, filter: ImageFilter, n: number): Fragment | un
   switch (filter.by) {
     case 'column': {
       const several = filter.values.length !== 1
-      const equal = (column: Fragment) => oneOf(facts, column, `f${n}`, several)
+      const equal = (column: Fragment) => oneOf(facts, column, `f${n}`, several, TYPE[filter.column])
       switch (filter.column) {
         case 'name':
-          return listed('name', equal(KEY.name))
+          return listed('name', equal(keysOf(facts).name))
         case 'status':
-          return listed('status', equal(KEY.status))
+          return listed('status', equal(keysOf(facts).status))
         case 'size':
-          return listed('size', equal(KEY.size))
+          return listed('size', equal(keysOf(facts).size))
         case 'id':
           return sql`select images.id as id from images where ${equal(COLUMN.id)}`
         case 'checksum':
@@ -213,7 +235,7 @@ const candidates = (facts: Facts, filter: ImageFilter, n: number): Fragment | un
     }
     case 'time':
       return filter.column === 'updated_at' && filter.comparison !== 'neq'
-        ? listed('updated_at', sql`${KEY.updated_at} ${COMPARE[filter.comparison]} ${value}`)
+        ? listed('updated_at', sql`${keysOf(facts).updated_at} ${COMPARE[filter.comparison]} ${value}`)
         : undefined
     case 'range':
       return undefined
@@ -223,7 +245,7 @@ const candidates = (facts: Facts, filter: ImageFilter, n: number): Fragment | un
     case 'property':
       return sql`select image_properties.image_id as id from image_properties
         ${facts.by('glimpse_image_properties_value')} where image_properties.name = ${slot(`f${n}name`)}
-        and image_properties.value = ${value} and image_properties.deleted = ${false}`
+        and ${facts.sameText(sql`image_properties.value`, value)} and image_properties.deleted = ${false}`
   }
 }
 
@@ -235,7 +257,7 @@ interface Range {
 }
 
 /** What is behind the marker, whose keys stand in the slots `m0`, `m1` …, in ranges that do not overlap. */
-const behindMarker = (order: readonly Order[], keys: readonly Fragment[]): readonly Range[] => {
+const behindMarker = (facts: Facts, order: readonly Order[], keys: readonly Fragment[]): readonly Range[] => {
   const markers = order.map((_, n) => sql`${slot(`m${n}`)}`)
   const beyond = (n: number) => (order[n]?.descending ? sql`<` : sql`>`)
   const uniform = order.every(({ descending }) => descending === order[0]?.descending)
@@ -243,13 +265,15 @@ const behindMarker = (order: readonly Order[], keys: readonly Fragment[]): reado
     from === keys.length - 1
       ? sql`${keys[from]} ${beyond(from)} ${markers[from]}`
       : sql`(${sql.join(keys.slice(from))}) ${beyond(from)} (${sql.join(markers.slice(from))})`
-  if (uniform && (order[0]?.key === 'created_at' || order.length === 1)) return [{ where: row(0) }]
-  // A comparison of rows cannot follow an index of an expression: those with the same first key, then those beyond.
-  if (uniform)
+  if (uniform && facts.comparesRows === 'of expressions') return [{ where: row(0) }]
+  if (uniform && facts.comparesRows === 'of columns') {
+    if (order[0]?.key === 'created_at' || order.length === 1) return [{ where: row(0) }]
+    // The comparison cannot follow an index of an expression: those with the same first key, then those beyond.
     return [
       { where: sql`${keys[0]} = ${markers[0]} and ${row(1)}`, sameFirst: true },
       { where: sql`${keys[0]} ${beyond(0)} ${markers[0]}` },
     ]
+  }
   const steps = keys.map((_, n) =>
     both([
       ...keys.slice(0, n).map((key, before) => sql`${key} = ${markers[before]}`),
@@ -306,16 +330,16 @@ const pageQuery = (facts: Facts, { branches, order, filters, paged, from }: Shap
   const select = (keys: readonly Fragment[], tables: Fragment, where: readonly Fragment[], first = 0) =>
     sql`select ${sql.join(keys.slice(first).map((key, n) => sql`${key} as ${alias(first + n)}`))}
       from ${tables} where ${both([...where, shown, ...conditions])}`
-  const ranges = (keys: readonly Fragment[]): readonly Range[] => (paged ? behindMarker(order, keys) : [])
+  const ranges = (keys: readonly Fragment[]): readonly Range[] => (paged ? behindMarker(facts, order, keys) : [])
   const anyRange = (keys: readonly Fragment[]): readonly Fragment[] =>
     paged ? [either(ranges(keys).map(({ where }) => sql`(${where})`))] : []
 
-  const keys = order.map(({ key }) => KEY[key])
+  const keys = order.map(({ key }) => keysOf(facts)[key])
   // In order of the first key at least; within rows that share it, SQLite sorts what the index leaves open.
   const index = order[0]?.key ?? 'created_at'
 
   const memberships = (visibility: Visibility, member: MemberStatus): Fragment => {
-    const memberKeys = order.map(({ key }) => MEMBER_KEY[key])
+    const memberKeys = order.map(({ key }) => ({ ...keysOf(facts), ...MEMBER_KEY })[key])
     // The condition stands alone where it is one, so that it can bound the range.
     const [only, ...more] = ranges(memberKeys)
     return select(memberKeys, sql`glimpse_member_images cross join images`, [
@@ -337,15 +361,21 @@ const pageQuery = (facts: Facts, { branches, order, filters, paged, from }: Shap
     })
   }
 
+  const union = (walked: readonly Fragment[]): Fragment =>
+    sql.join(
+      facts.mergesUnions || walked.length === 1 ? walked : walked.map((walk) => sql`(${limited(walk)})`),
+      sql` union `,
+    )
+
   const driver = from === undefined ? undefined : candidates(facts, filters[from] as ImageFilter, from)
   const rows = driver
-    ? select(keys, sql`(select distinct id from (${driver})) as c cross join images`, [
+    ? select(keys, sql`(select distinct id from (${driver}) as found) as c cross join images`, [
         sql`images.id = c.id and not images.deleted`,
         either(branches.map((branch) => sql`(${branchCondition(branch)})`)),
         ...anyRange(keys),
       ])
     : // `union` also drops what several branches have.
-      sql.join(branches.flatMap(walks), sql` union `)
+      union(branches.flatMap(walks))
   return sql<KeyRow>`select id from (${limited(rows)}) as page`
 }
 
@@ -356,7 +386,8 @@ interface MarkerRow {
 
 const markerQuery = (facts: Facts, order: readonly Order[]): RawBuilder<MarkerRow> => {
   const keys = order.map(
-    ({ key }, n) => sql`${key === 'size' ? facts.integer(KEY.size) : KEY[key]} as ${sql.ref(`m${n}`)}`,
+    ({ key }, n) =>
+      sql`${key === 'size' ? facts.integer(keysOf(facts).size) : keysOf(facts)[key]} as ${sql.ref(`m${n}`)}`,
   )
   return sql<MarkerRow>`select ${sql.join(keys)}, ${visibleTo('project')} as visible
     from images where images.id = ${slot('marker')} and not images.deleted`

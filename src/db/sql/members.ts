@@ -5,7 +5,7 @@ import type { Member, MemberStatus } from '../../domain/image.ts'
 import type { MemberRepository } from '../database.ts'
 import type { Connection, Session } from './session.ts'
 import { slot } from './statement.ts'
-import { fromText, toText } from './time.ts'
+import { fromText } from './time.ts'
 
 interface MemberRow {
   readonly image_id: string
@@ -26,7 +26,7 @@ const toMember = ({ image_id, member, status, created_at, updated_at }: MemberRo
 const noMember = (image: ImageId, member: ProjectId) =>
   new ServiceError('not-found', `${member} not found in the member list of the image ${image}.`)
 
-export const memberRepository = ({ kysely, prepare, read, write }: Connection): MemberRepository => {
+export const memberRepository = ({ facts, kysely, prepare, read, write }: Connection): MemberRepository => {
   const living = sql<boolean>`not deleted`
   const image = slot<string>('image')
   const now = slot<string>('now')
@@ -87,8 +87,8 @@ export const memberRepository = ({ kysely, prepare, read, write }: Connection): 
         .where('member', '=', slot<string>('member'))
         .where(living)
         .where(
-          sql<boolean>`id <> (select max(id) from image_members
-            where image_id = ${image} and member = ${slot('member')} and not deleted)`,
+          sql<boolean>`id <> (select latest from (select max(id) as latest from image_members
+            where image_id = ${image} and member = ${slot('member')} and not deleted) as members)`,
         ),
     ),
     remove: prepare(one.set({ deleted: true, deleted_at: now }).where(living)),
@@ -109,7 +109,7 @@ export const memberRepository = ({ kysely, prepare, read, write }: Connection): 
     add: (image, member, limit) =>
       write(async (session) => {
         await requireImage(session, image)
-        const values = { image, member, now: toText(new Date()) }
+        const values = { image, member, now: facts.toTime(new Date()) }
         if (await session.first(statements.get, values))
           throw new ServiceError('conflict', `The target member ${member} is already associated with image ${image}.`)
         const count = (await session.first(statements.count, values))?.n ?? 0
@@ -130,7 +130,7 @@ export const memberRepository = ({ kysely, prepare, read, write }: Connection): 
     get: (image, member) => read((session) => find(session, image, member)),
     setStatus: (image, member, status) =>
       write(async (session) => {
-        const values = { image, member, status, now: toText(new Date()) }
+        const values = { image, member, status, now: facts.toTime(new Date()) }
         if ((await session.change(statements.setStatus, values)) === 0) {
           await requireImage(session, image)
           throw noMember(image, member)
@@ -140,7 +140,7 @@ export const memberRepository = ({ kysely, prepare, read, write }: Connection): 
     remove: (image, member) =>
       write(async (session) => {
         await requireImage(session, image)
-        const values = { image, member, now: toText(new Date()) }
+        const values = { image, member, now: facts.toTime(new Date()) }
         await session.change(statements.merge, values)
         if ((await session.change(statements.remove, values)) === 0) throw noMember(image, member)
       }),

@@ -23,7 +23,7 @@ import type {
 import type { DefinitionRepository, LoadMode, MetadefRepository, Scope } from '../database.ts'
 import type { Connection, Session } from './session.ts'
 import { type Fragment, slot, type Values } from './statement.ts'
-import { fromText, toText } from './time.ts'
+import { fromText } from './time.ts'
 
 interface StampedRow {
   readonly created_at: string
@@ -156,10 +156,13 @@ const TAGS: Kind<NamedRow, MetadefTag, TagAttributes> = {
 const comma = sql`, `
 const listed = (parts: readonly Fragment[]): Fragment => sql.join([...parts], comma)
 
+/** Of the keys that are no texts. */
+const NULL_IS: Readonly<Record<string, Fragment>> = { protected: sql`false`, updated_at: sql`created_at` }
+
 /** The tail of a query for a page: the place behind the marker's row, order and limit. NULL sorts as ''. */
 const behind = <Key extends string>(query: PageQuery<Key>, markerRow: Fragment | undefined) => {
   const { key, descending } = query.sort
-  const first = key === 'protected' ? sql`coalesce(protected, false)` : sql`coalesce(${sql.ref(key)}, '')`
+  const first = sql`coalesce(${sql.ref(key)}, ${NULL_IS[key] ?? sql`''`})`
   const keys = [...(key === 'created_at' || key === 'id' ? [] : [first]), sql`created_at`, sql`id`]
   const ordered = key === 'id' ? [sql`id`] : keys
   const columns = listed(ordered)
@@ -193,7 +196,7 @@ interface Place {
 type FindNamespace = (session: Session, name: string) => Promise<Place>
 
 const definitions = <Row extends NamedRow, Item, Attributes extends { readonly name: string }>(
-  { prepare, read, write }: Connection,
+  { facts, prepare, read, write }: Connection,
   find: FindNamespace,
   kind: Kind<Row, Item, Attributes>,
 ) => {
@@ -227,12 +230,18 @@ const definitions = <Row extends NamedRow, Item, Attributes extends { readonly n
   const has = async (session: Session, { id }: Place, name: string): Promise<boolean> =>
     (await session.first(statements.get, { id, name })) !== undefined
   const put = async (session: Session, { id }: Place, attributes: Attributes): Promise<void> => {
-    const now = toText(new Date())
+    const now = facts.toTime(new Date())
     const values = { id, name: attributes.name, created_at: now, updated_at: now, ...kind.toValues(attributes) }
     await session.change(statements.insert, values)
   }
   const change = async (session: Session, { id }: Place, was: string, attributes: Attributes): Promise<void> => {
-    const values = { id, was, name: attributes.name, updated_at: toText(new Date()), ...kind.toValues(attributes) }
+    const values = {
+      id,
+      was,
+      name: attributes.name,
+      updated_at: facts.toTime(new Date()),
+      ...kind.toValues(attributes),
+    }
     await session.change(statements.replace, values)
   }
   const add = async (session: Session, place: Place, attributes: Attributes): Promise<void> => {
@@ -287,7 +296,7 @@ const definitions = <Row extends NamedRow, Item, Attributes extends { readonly n
   }
 }
 
-const associationTable = ({ prepare, read, write }: Connection, find: FindNamespace) => {
+const associationTable = ({ facts, prepare, read, write }: Connection, find: FindNamespace) => {
   const type = sql`(select id from metadef_resource_types where name = ${slot('name')})`
   const one = sql`namespace_id = ${slot('id')} and resource_type_id = ${type}`
   const statements = {
@@ -323,7 +332,7 @@ const associationTable = ({ prepare, read, write }: Connection, find: FindNamesp
     name,
     prefix,
     target,
-    now: toText(new Date()),
+    now: facts.toTime(new Date()),
   })
   const list = async (session: Session, { id }: Place) =>
     (await session.all(statements.list, { id })).map(toAssociation)
@@ -398,7 +407,7 @@ export const metadefRepository = (connection: Connection): MetadefRepository => 
     associations: prepare(
       sql<AssociationRow>`select a.namespace_id, t.name, a.prefix, a.properties_target, a.created_at, a.updated_at
         from metadef_namespace_resource_types a join metadef_resource_types t on t.id = a.resource_type_id
-        where a.namespace_id in (${facts.elements(slot('ids'))}) order by a.created_at, t.id`,
+        where a.namespace_id in (${facts.elements(slot('ids'), 'integer')}) order by a.created_at, t.id`,
     ),
     clear: [
       'metadef_properties',
@@ -437,7 +446,7 @@ export const metadefRepository = (connection: Connection): MetadefRepository => 
   }
 
   const insertNamespace = async (session: Session, namespace: NamespaceAttributes): Promise<Place> => {
-    await session.change(statements.insert, { ...namespaceValues(namespace), now: toText(new Date()) })
+    await session.change(statements.insert, { ...namespaceValues(namespace), now: facts.toTime(new Date()) })
     return find(session, namespace.name)
   }
   const clearNamespace = async (session: Session, place: Place): Promise<void> => {
@@ -506,7 +515,7 @@ export const metadefRepository = (connection: Connection): MetadefRepository => 
             'conflict',
             `Invalid update. It would result in a duplicate metadata definition namespace with the same name of ${attributes.name}`,
           )
-        await session.change(statements.replace, { ...namespaceValues(attributes), id, now: toText(new Date()) })
+        await session.change(statements.replace, { ...namespaceValues(attributes), id, now: facts.toTime(new Date()) })
         return toNamespace(await findRow(session, attributes.name))
       }),
     remove: (name) => write(async (session) => clearNamespace(session, await find(session, name))),
@@ -530,7 +539,7 @@ export const metadefRepository = (connection: Connection): MetadefRepository => 
           await session.change(statements.replace, {
             ...namespaceValues(namespace),
             id: there.id,
-            now: toText(new Date()),
+            now: facts.toTime(new Date()),
           })
         const place =
           there && mode !== 'overwrite'

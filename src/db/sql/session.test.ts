@@ -8,26 +8,37 @@ import { imageQuery, newImage } from '../conformance.ts'
 import type { Scope } from '../database.ts'
 import { openDatabase } from './connect.ts'
 import { newFile, openRaw } from './fixtures.ts'
-import { sqlitePath } from './session.ts'
 import { fromSqlite } from './sqlite-dialect.ts'
+import { parseDatabaseUrl } from './url.ts'
 
 const ADMIN: Scope = { admin: true, project: 'admins' as ProjectId }
 
+const pathOf = (url: string) => {
+  const parsed = parseDatabaseUrl(url)
+  return parsed.kind === 'sqlite' ? parsed.path : parsed.kind
+}
+
 describe('the database URL', () => {
   it('names a file or memory, as SQLAlchemy has it', () => {
-    assert.equal(sqlitePath('sqlite://'), ':memory:')
-    assert.equal(sqlitePath('sqlite:///'), ':memory:')
-    assert.equal(sqlitePath('sqlite:///:memory:'), ':memory:')
-    assert.equal(sqlitePath('sqlite:///glance.db'), 'glance.db')
-    assert.equal(sqlitePath('sqlite:///var/glance.db'), 'var/glance.db')
-    assert.equal(sqlitePath('sqlite:////var/lib/glance/glance.sqlite'), '/var/lib/glance/glance.sqlite')
-    assert.equal(sqlitePath('sqlite+pysqlite:////a%20b.db?timeout=30'), '/a%20b.db')
+    assert.equal(pathOf('sqlite://'), ':memory:')
+    assert.equal(pathOf('sqlite:///'), ':memory:')
+    assert.equal(pathOf('sqlite:///:memory:'), ':memory:')
+    assert.equal(pathOf('sqlite:///glance.db'), 'glance.db')
+    assert.equal(pathOf('sqlite:///var/glance.db'), 'var/glance.db')
+    assert.equal(pathOf('sqlite:////var/lib/glance/glance.sqlite'), '/var/lib/glance/glance.sqlite')
+    assert.equal(pathOf('sqlite+pysqlite:////a%20b.db?timeout=30'), '/a%20b.db')
   })
 
   it('of another kind is refused without showing the password', () => {
-    for (const url of ['mysql+pymysql://glance:secret@db/glance', 'sqlite://glance:secret@host', 'secret', ''])
+    for (const url of [
+      'oracle://glance:secret@db/glance',
+      'mysql+pymysql://glance:secret@db',
+      'sqlite://glance:secret@host',
+      'secret',
+      '',
+    ])
       assert.throws(
-        () => sqlitePath(url),
+        () => pathOf(url),
         (error) => hasKind(error, 'invalid') && !error.message.includes('secret'),
         url,
       )

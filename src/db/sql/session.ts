@@ -3,61 +3,35 @@ import {
   type CompiledQuery,
   type DatabaseConnection,
   type Dialect,
+  type Driver,
   Kysely,
   type QueryExecutorProvider,
-  type RawBuilder,
-  sql,
   type TransactionSettings,
 } from 'kysely'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
-import { fromSqlite, sqliteDialect } from './sqlite-dialect.ts'
-import { type Fragment, type Statement, statement, type Value, type Values } from './statement.ts'
+import { type Facts, MYSQL, POSTGRES, SQLITE } from './facts.ts'
+import { mysqlDialect, postgresDialect, type ServerUrl } from './server-dialects.ts'
+import { sqliteDialect } from './sqlite-dialect.ts'
+import { type Statement, statement, type Values } from './statement.ts'
 import type { Tables } from './tables.ts'
-
-/** What differs between databases, by name. */
-export interface Facts {
-  readonly name: 'sqlite'
-  /** The elements of a JSON array, as a table expression for `in (…)`: one text for any number of values. */
-  readonly elements: (json: Value) => Fragment
-  /** The same as a table `e`, with `n` counting from 0. */
-  readonly numbered: (json: Value) => Fragment
-  /** A 64-bit column as a JavaScript number, rounded where it is greater than 2^53. */
-  readonly integer: (column: Fragment) => RawBuilder<number | null>
-  /** Milliseconds since 1970, by the clock of the database. */
-  readonly now: RawBuilder<number>
-  /** A time as columns hold it, so many milliseconds from now by the clock of the database; NULL for NULL. */
-  readonly timeIn: (ms: Value) => RawBuilder<string>
-  /** Milliseconds since the time in a column, by the clock of the database. */
-  readonly age: (column: Fragment) => RawBuilder<number>
-  /** Follows a table's name: read it by this index and no other. */
-  readonly by: (index: string) => Fragment
-  /** A foreign error in the service's words. */
-  readonly translate: (error: unknown) => unknown
-}
-
-const SQLITE: Facts = {
-  name: 'sqlite',
-  elements: (json) => sql`select value from json_each(${json})`,
-  numbered: (json) => sql`(select key as n, value from json_each(${json})) as e`,
-  // node:sqlite throws a RangeError when an integer beyond 2^53 is read as one.
-  integer: (column) => sql`cast(${column} as real)`,
-  now: sql`cast(unixepoch('subsec') * 1000 as integer)`,
-  timeIn: (ms) => sql`strftime('%Y-%m-%d %H:%M:%f', 'now', (${ms} / 1000.0) || ' seconds') || '000'`,
-  age: (column) => sql`cast((unixepoch('subsec') - unixepoch(${column}, 'subsec')) * 1000 as integer)`,
-  by: (index) => sql`indexed by ${sql.ref(index)}`,
-  translate: fromSqlite,
-}
+import { parseDatabaseUrl } from './url.ts'
 
 export interface ConnectOptions {
   /** `[database] sqlite_synchronous`: whether each commit waits for the disk. */
   readonly synchronous?: boolean
   /** How long a write waits for other processes before it is refused as `unavailable`. */
   readonly busyTimeoutMs?: number
-  /** Sees every statement. */
+  /** Connections of a server for each of reading and writing, at most. */
+  readonly connections?: number
+  /** `[database] connection_parameters`. */
+  readonly parameters?: string
+  /** `[database] mysql_sql_mode`. */
+  readonly sqlMode?: string
+  /** Sees every statement of SQLite. */
   readonly trace?: (sql: string, parameters: readonly unknown[]) => void
 }
 
-/** Runs statements inside one transaction. */
+/** Runs statements inside one transaction. What is done there may be done again, when the database was busy. */
 export interface Session {
   all<Row>(statement: Statement<Row>, values?: Values): Promise<readonly Row[]>
   first<Row>(statement: Statement<Row>, values?: Values): Promise<Row | undefined>
@@ -77,23 +51,6 @@ export interface Connection {
   close(): Promise<void>
 }
 
-const URL_SHAPE = /^([a-z0-9]+)(?:\+[a-z0-9_]+)?:\/\/([^?]*)(?:\?.*)?$/i
-
-/** The file a SQLAlchemy URL of SQLite names: `sqlite:///relative`, `sqlite:////absolute`; none means memory. */
-export const sqlitePath = (url: string): string => {
-  const [, scheme, rest = ''] = URL_SHAPE.exec(url) ?? []
-  if (scheme === undefined) throw new ServiceError('invalid', '[database] connection is not a database URL')
-  // The rest may hold a password.
-  if (scheme.toLowerCase() !== 'sqlite')
-    throw new ServiceError('invalid', `[database] connection: ${scheme} databases are not supported, use sqlite`)
-  if (rest !== '' && !rest.startsWith('/'))
-    throw new ServiceError('invalid', '[database] connection: a file takes three slashes, as in sqlite:///glance.db')
-  return rest.slice(1) || ':memory:'
-}
-
-const READ = { accessMode: 'read only' } as const
-const WRITE = { accessMode: 'read write' } as const
-
 const sessionOn = (connection: DatabaseConnection): Session => ({
   all: async <Row>(prepared: Statement<Row>, values: Values = {}) =>
     (await connection.executeQuery<Row>(prepared.with(values))).rows,
@@ -103,8 +60,8 @@ const sessionOn = (connection: DatabaseConnection): Session => ({
     Number((await connection.executeQuery(prepared.with(values))).numAffectedRows ?? 0),
 })
 
-/** Repeats what finds the database busy until `deadline`, and waits between attempts where others can run. */
-const patiently = async (attempt: () => Promise<void>, translate: Facts['translate'], deadline: number) => {
+/** Repeats what finds the database busy, until `deadline`, and waits between attempts where others can run. */
+const patiently = async <T>(attempt: () => Promise<T>, translate: Facts['translate'], deadline: number): Promise<T> => {
   for (let pauseMs = 1; ; pauseMs = Math.min(pauseMs * 2, 50)) {
     try {
       return await attempt()
@@ -116,13 +73,35 @@ const patiently = async (attempt: () => Promise<void>, translate: Facts['transla
   }
 }
 
-const connectDialect = async (dialect: Dialect, facts: Facts, busyTimeoutMs: number): Promise<Connection> => {
-  const driver = dialect.createDriver()
-  const kysely = new Kysely<Tables>({ dialect: { ...dialect, createDriver: () => driver } })
-  await driver.init()
+interface Drivers {
+  /** One state of the database throughout each transaction. */
+  readonly reader: Driver
+  /** Transactions that could not have happened one after the other fail as busy. */
+  readonly writer: Driver
+  readonly dialect: Dialect
+  /** What the sessions do not know of themselves. */
+  readonly settings: { readonly read: TransactionSettings; readonly write: TransactionSettings }
+}
+
+const connectDrivers = async (
+  { reader, writer, dialect, settings }: Drivers,
+  facts: Facts,
+  patienceMs: number,
+): Promise<Connection> => {
+  const kysely = new Kysely<Tables>({
+    dialect: {
+      createAdapter: () => dialect.createAdapter(),
+      createQueryCompiler: () => dialect.createQueryCompiler(),
+      createIntrospector: (db) => dialect.createIntrospector(db),
+      createDriver: () => writer,
+    },
+  })
+  const drivers = new Set([reader, writer])
+  for (const driver of drivers) await driver.init()
   let closed = false
 
-  const begin = async (settings: TransactionSettings): Promise<DatabaseConnection> => {
+  const begin = async (driver: Driver, settings: TransactionSettings): Promise<DatabaseConnection> => {
+    if (closed) throw new ServiceError('unavailable', 'The database is closed')
     const connection = await driver.acquireConnection()
     try {
       await driver.beginTransaction(connection, settings)
@@ -133,7 +112,12 @@ const connectDialect = async (dialect: Dialect, facts: Facts, busyTimeoutMs: num
     }
   }
 
-  const transaction = async <T>(connection: DatabaseConnection, work: (session: Session) => Promise<T>): Promise<T> => {
+  const transaction = async <T>(
+    driver: Driver,
+    settings: TransactionSettings,
+    work: (session: Session) => Promise<T>,
+  ): Promise<T> => {
+    const connection = await begin(driver, settings)
     try {
       const result = await work(sessionOn(connection))
       await driver.commitTransaction(connection)
@@ -158,33 +142,71 @@ const connectDialect = async (dialect: Dialect, facts: Facts, busyTimeoutMs: num
     facts,
     kysely,
     prepare: (query) => statement(query.compile(kysely)),
-    read: (work) => inWords(async () => transaction(await begin(READ), work)),
+    read: (work) => inWords(() => transaction(reader, settings.read, work)),
+    // Between attempts the connection is free, so that others go on.
     write: (work) =>
-      inWords(async () => {
-        let connection: DatabaseConnection | undefined
-        const attempt = async () => {
-          connection = await begin(WRITE)
-        }
-        // Between attempts the connection is free, so that reads go on.
-        await patiently(attempt, facts.translate, Date.now() + busyTimeoutMs)
-        return transaction(connection as unknown as DatabaseConnection, work)
-      }),
+      inWords(() =>
+        patiently(() => transaction(writer, settings.write, work), facts.translate, Date.now() + patienceMs),
+      ),
     close: async () => {
       if (closed) return
       closed = true
-      const connection = await driver.acquireConnection()
-      await driver.destroy()
-      await driver.releaseConnection(connection)
+      for (const driver of drivers) await driver.destroy()
     },
   }
 }
 
+/** One connection serves both. */
+const connectSqlite = (path: string, options: ConnectOptions): Promise<Connection> => {
+  const { synchronous = true, busyTimeoutMs = PATIENCE_MS, trace } = options
+  const dialect = sqliteDialect({ path, synchronous, trace })
+  const driver = dialect.createDriver()
+  const settings = { read: { accessMode: 'read only' }, write: { accessMode: 'read write' } } as const
+  return connectDrivers({ reader: driver, writer: driver, dialect, settings }, SQLITE, busyTimeoutMs)
+}
+
+/** Their own isolation levels are the sessions', so that a transaction begins with one round trip. */
+const SESSIONS = {
+  postgresql: {
+    facts: POSTGRES,
+    open: postgresDialect,
+    common: ["set time zone 'UTC'"],
+    reader: ['set session characteristics as transaction isolation level repeatable read, read only'],
+    writer: ['set session characteristics as transaction isolation level serializable, read write'],
+  },
+  mysql: {
+    facts: MYSQL,
+    open: mysqlDialect,
+    common: ["set time_zone = '+00:00'"],
+    reader: ['set session transaction isolation level repeatable read, read only'],
+    writer: ['set session transaction isolation level serializable, read write'],
+  },
+} as const
+
+const connectServer = async (url: ServerUrl, options: ConnectOptions): Promise<Connection> => {
+  const { facts, open, common, reader, writer } = SESSIONS[url.kind]
+  const { connections = 20, busyTimeoutMs = PATIENCE_MS, sqlMode = 'TRADITIONAL' } = options
+  const session = url.kind === 'mysql' && sqlMode !== '' ? [...common, `set sql_mode = '${sqlMode}'`] : common
+  const pool = { connections, waitMs: 30_000, idleMs: 600_000 }
+  const dialect = await open(url, { ...pool, session: [...session, ...writer] })
+  const readDialect = await open(url, { ...pool, session: [...session, ...reader] })
+  const drivers = {
+    reader: readDialect.createDriver(),
+    writer: dialect.createDriver(),
+    dialect,
+    settings: { read: {}, write: {} },
+  }
+  return connectDrivers(drivers, facts, busyTimeoutMs)
+}
+
+const PATIENCE_MS = 5_000
+
 /** Throws `invalid` for a URL that cannot be served, `unavailable` when the database cannot be opened. */
 export const connect = async (url: string, options: ConnectOptions = {}): Promise<Connection> => {
-  const { synchronous = true, busyTimeoutMs = 5_000, trace } = options
-  const dialect = sqliteDialect({ path: sqlitePath(url), synchronous, trace })
+  const parsed = parseDatabaseUrl(url, options.parameters)
+  if (parsed.kind !== 'sqlite') return connectServer(parsed, options)
   try {
-    return await connectDialect(dialect, SQLITE, busyTimeoutMs)
+    return await connectSqlite(parsed.path, options)
   } catch (error) {
     throw SQLITE.translate(error)
   }

@@ -144,9 +144,11 @@ const createDriver = (options: SqliteOptions): Driver => {
       if (database?.isTransaction) await on.executeQuery(ROLLBACK)
     },
     async destroy() {
+      const last = await this.acquireConnection()
       connection = undefined
       database?.close()
       database = undefined
+      await this.releaseConnection(last)
     },
   }
 }

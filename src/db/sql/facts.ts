@@ -1,0 +1,177 @@
+import { type RawBuilder, sql } from 'kysely'
+import { ServiceError } from '../../domain/errors.ts'
+import { fromSqlite } from './sqlite-dialect.ts'
+import type { Fragment, Value } from './statement.ts'
+import { toText } from './time.ts'
+
+export type ElementType = 'text' | 'integer' | 'boolean'
+
+/** What differs between databases, by name. */
+export interface Facts {
+  readonly name: 'sqlite' | 'postgresql' | 'mysql'
+  /** The elements of a JSON array, as a table expression for `in (…)`: one text for any number of values. */
+  readonly elements: (json: Value, type?: ElementType) => Fragment
+  /** The same texts as a table `e`, with `n` counting from 0. */
+  readonly numbered: (json: Value) => Fragment
+  /** A 64-bit column as a JavaScript number, rounded where it is greater than 2^53. */
+  readonly integer: (column: Fragment) => RawBuilder<number | null>
+  /** Whether a column of long texts has the value, in a way that an index of it can answer. */
+  readonly sameText: (column: Fragment, value: Value) => Fragment
+  /** Milliseconds since 1970, by the clock of the database. */
+  readonly now: RawBuilder<number>
+  /** A time as columns hold it, so many milliseconds from now by the clock of the database; NULL for NULL. */
+  readonly timeIn: (ms: Value) => RawBuilder<string>
+  /** Milliseconds since the time in a column, by the clock of the database. */
+  readonly age: (column: Fragment) => RawBuilder<number>
+  /** Follows a table's name: read it by this index and no other. */
+  readonly by: (index: string) => Fragment
+  /** A time as a value of a column. */
+  readonly toTime: (time: Date) => string
+  /** Merges the ordered branches of a union as they come; where it does not, each branch gets the page's limit. */
+  readonly mergesUnions: boolean
+  /** What an index can follow a comparison of rows by. */
+  readonly comparesRows: 'of columns' | 'of expressions' | 'never'
+  /** A foreign error in the service's words. */
+  readonly translate: (error: unknown) => unknown
+}
+
+export const SQLITE: Facts = {
+  name: 'sqlite',
+  elements: (json) => sql`select value from json_each(${json})`,
+  numbered: (json) => sql`(select key as n, value from json_each(${json})) as e`,
+  // node:sqlite throws a RangeError when an integer beyond 2^53 is read as one.
+  integer: (column) => sql`cast(${column} as real)`,
+  sameText: (column, value) => sql`${column} = ${value}`,
+  now: sql`cast(unixepoch('subsec') * 1000 as integer)`,
+  timeIn: (ms) => sql`strftime('%Y-%m-%d %H:%M:%f', 'now', (${ms} / 1000.0) || ' seconds') || '000'`,
+  age: (column) => sql`cast((unixepoch('subsec') - unixepoch(${column}, 'subsec')) * 1000 as integer)`,
+  by: (index) => sql`indexed by ${sql.ref(index)}`,
+  toTime: toText,
+  mergesUnions: true,
+  comparesRows: 'of columns',
+  translate: fromSqlite,
+}
+
+const POSTGRES_TYPE = { text: 'text', integer: 'bigint', boolean: 'boolean' } as const satisfies Record<
+  ElementType,
+  string
+>
+
+export const POSTGRES: Facts = {
+  name: 'postgresql',
+  elements: (json, type = 'text') =>
+    sql`select value::${sql.raw(POSTGRES_TYPE[type])} from json_array_elements_text(${json}::json) as value`,
+  numbered: (json) =>
+    sql`(select ordinality - 1 as n, value from json_array_elements_text(${json}::json) with ordinality) as e`,
+  integer: (column) => sql`cast(${column} as double precision)`,
+  sameText: (column, value) => sql`md5(${column}) = md5(${value}) and ${column} = ${value}`,
+  now: sql`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
+  timeIn: (ms) =>
+    sql`(timezone('UTC', clock_timestamp()) + cast(${ms} as double precision) * interval '1 millisecond')`,
+  age: (column) =>
+    sql`cast(extract(epoch from (timezone('UTC', clock_timestamp()) - ${column})) * 1000 as bigint)`,
+  by: () => sql``,
+  toTime: toText,
+  mergesUnions: false,
+  comparesRows: 'of expressions',
+  translate: (error) => translated(error, POSTGRES_KINDS),
+}
+
+const MYSQL_TYPE = {
+  // In the character set of upstream's columns: a wider one would have the column converted, and no index used.
+  text: 'varchar(4096) character set utf8mb3',
+  integer: 'bigint',
+  boolean: 'boolean',
+} as const satisfies Record<ElementType, string>
+
+export const MYSQL: Facts = {
+  name: 'mysql',
+  elements: (json, type = 'text') =>
+    sql`select value from json_table(${json}, '$[*]' columns (value ${sql.raw(MYSQL_TYPE[type])} path '$')) as elements`,
+  numbered: (json) => sql`(select place - 1 as n, value from json_table(${json}, '$[*]'
+    columns (place for ordinality, value varchar(255) character set utf8mb3 path '$')) as elements) as e`,
+  integer: (column) => sql`cast(${column} as double)`,
+  sameText: (column, value) => sql`${column} = ${value}`,
+  now: sql`cast(unix_timestamp(now(3)) * 1000 as signed)`,
+  timeIn: (ms) => sql`date_add(utc_timestamp(), interval cast(${ms} / 1000 as signed) second)`,
+  age: (column) => sql`cast(timestampdiff(microsecond, ${column}, utc_timestamp(6)) / 1000 as signed)`,
+  by: (index) => sql`force index (${sql.ref(index)})`,
+  // Its columns hold whole seconds, and would round to the next one.
+  toTime: (time) => `${toText(time).slice(0, 19)}`,
+  mergesUnions: false,
+  comparesRows: 'never',
+  translate: (error) => translated(error, MYSQL_KINDS),
+}
+
+type Meaning = 'exists' | 'again' | 'away' | 'full' | 'refused'
+
+/** By SQLSTATE, or its class of two letters. */
+const POSTGRES_KINDS: Readonly<Record<string, Meaning>> = {
+  '23505': 'exists',
+  '40001': 'again',
+  '40P01': 'again',
+  '55P03': 'again',
+  '08': 'away',
+  '57': 'away',
+  '53': 'full',
+  '25006': 'away',
+  // Text that is none, or longer than its column.
+  '22': 'refused',
+}
+
+/** By the name of the error, as the driver has it. */
+const MYSQL_KINDS: Readonly<Record<string, Meaning>> = {
+  ER_DUP_ENTRY: 'exists',
+  ER_LOCK_DEADLOCK: 'again',
+  ER_LOCK_WAIT_TIMEOUT: 'again',
+  ER_CHECKREAD: 'again',
+  // Galera says so of a node that is not in the cluster at the moment.
+  ER_UNKNOWN_COM_ERROR: 'away',
+  ER_SERVER_SHUTDOWN: 'away',
+  ER_OPTION_PREVENTS_STATEMENT: 'away',
+  ER_CON_COUNT_ERROR: 'away',
+  ER_RECORD_FILE_FULL: 'full',
+  ER_DISK_FULL: 'full',
+  PROTOCOL_CONNECTION_LOST: 'away',
+  ER_DATA_TOO_LONG: 'refused',
+  ER_TRUNCATED_WRONG_VALUE_FOR_FIELD: 'refused',
+  WARN_DATA_TRUNCATED: 'refused',
+  ER_INVALID_JSON_TEXT_IN_PARAM: 'refused',
+  // MariaDB's own number for JSON that is none.
+  '4038': 'refused',
+}
+
+/** Of the socket, whichever database is behind it. */
+const CONNECTION_ERRORS = [
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'EPIPE',
+  'ETIMEDOUT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+]
+
+function translated(error: unknown, kinds: Readonly<Record<string, Meaning>>): unknown {
+  if (error instanceof ServiceError || !(error instanceof Error)) return error
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : ''
+  const number = 'errno' in error ? String(error.errno) : ''
+  const lost =
+    CONNECTION_ERRORS.includes(code) ||
+    /connection (terminated|ended|is closed|timeout)|closed state/i.test(error.message)
+  const detail = { code }
+  switch (lost ? 'away' : (kinds[code] ?? kinds[code.slice(0, 2)] ?? kinds[number])) {
+    case 'exists':
+      return new ServiceError('conflict', 'It exists already', { cause: error, detail })
+    case 'again':
+      return new ServiceError('unavailable', 'The database is busy', { cause: error, detail, transient: true })
+    case 'refused':
+      return new ServiceError('invalid', 'The database cannot hold such a value', { cause: error, detail })
+    case 'away':
+    case 'full':
+      return new ServiceError('unavailable', 'The database is not available', { cause: error, detail })
+    default:
+      return error
+  }
+}

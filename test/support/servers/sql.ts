@@ -1,0 +1,200 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { globSync, openSync, statSync } from 'node:fs'
+import { chown, mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { tmpdir, userInfo } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+/** A real database server on the loopback device, with its data in a folder of its own. */
+export interface SqlServer {
+  readonly kind: 'postgresql' | 'mysql'
+  readonly port: number
+  readonly pid: () => number
+  /** A new, empty database: its SQLAlchemy URL. */
+  database(): Promise<string>
+  /** Runs SQL in the database of a URL; the rows as text, columns separated by tabs. */
+  query(url: string, sql: string): Promise<readonly string[]>
+  /** Ends the process: `SIGKILL` as a crash would, anything else in order. */
+  halt(signal?: NodeJS.Signals): Promise<void>
+  start(): Promise<void>
+  /** Ends the process and deletes everything. */
+  stop(): Promise<void>
+}
+
+export type Availability = { readonly ok: true } | { readonly ok: false; readonly reason: string }
+
+/** Debian keeps PostgreSQL's server programs out of the path, in a folder per version. */
+const postgresBin = (): string | undefined =>
+  globSync('/usr/lib/postgresql/*/bin').toSorted((a, b) => b.localeCompare(a, undefined, { numeric: true }))[0]
+const mariadbd = (): string | undefined => ['/usr/sbin/mariadbd', '/usr/sbin/mysqld'].find(isFile)
+
+const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() === true
+
+export const postgresAvailable = (): Availability =>
+  postgresBin() === undefined ? { ok: false, reason: 'PostgreSQL is not installed' } : { ok: true }
+export const mariadbAvailable = (): Availability =>
+  mariadbd() === undefined ? { ok: false, reason: 'MariaDB is not installed' } : { ok: true }
+
+/** Neither server runs as root: it runs as the user that its package made. */
+async function idsOf(user: string): Promise<{ readonly uid: number; readonly gid: number } | undefined> {
+  if (userInfo().uid !== 0) return undefined
+  const [uid, gid] = await Promise.all(['-u', '-g'].map(async (flag) => Number((await run('id', [flag, user])).stdout)))
+  return { uid: uid as number, gid: gid as number }
+}
+
+interface Recipe {
+  readonly kind: SqlServer['kind']
+  readonly user: string
+  readonly prepare: (dir: string, ids: { uid: number; gid: number } | undefined) => Promise<void>
+  readonly server: (dir: string, port: number) => readonly [command: string, args: readonly string[]]
+  readonly orderly: NodeJS.Signals
+  readonly client: (dir: string, port: number, database: string) => readonly [command: string, args: readonly string[]]
+  readonly create: (name: string) => string
+  readonly url: (port: number, name: string) => string
+}
+
+const memory = (): string => (statSync('/dev/shm', { throwIfNoEntry: false })?.isDirectory() ? '/dev/shm' : tmpdir())
+
+async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer> {
+  // In memory, where there is such a place: a test of a database waits for nothing so much as for the disk.
+  const dir = await mkdtemp(join(durable ? tmpdir() : memory(), `glimpse-${recipe.kind}-`))
+  const ids = await idsOf(recipe.user)
+  if (ids !== undefined) await chown(dir, ids.uid, ids.gid)
+  const port = await freePort()
+  await recipe.prepare(dir, ids)
+
+  const log = join(dir, 'server.log')
+  let child: ChildProcess | undefined
+  const killNow = () => child?.kill('SIGKILL')
+  process.once('exit', killNow)
+  const query = async (name: string, sql: string) => {
+    const [command, args] = recipe.client(dir, port, name)
+    const { stdout } = await run(command, [...args, sql], { ...ids, maxBuffer: 1 << 28 })
+    return stdout.split('\n').filter((line) => line !== '')
+  }
+  const start = async () => {
+    const [command, args] = recipe.server(dir, port)
+    const output = openSync(log, 'a')
+    const started = spawn(command, args, { cwd: dir, ...ids, stdio: ['ignore', output, output] })
+    child = started
+    for (const deadline = Date.now() + 60_000; ; await delay(50)) {
+      const up = await query(recipe.kind === 'mysql' ? 'mysql' : 'postgres', 'select 1').then(
+        () => true,
+        () => false,
+      )
+      if (up) return
+      if (started.exitCode !== null || Date.now() > deadline)
+        throw new Error(`${recipe.kind} does not start:\n${await readFile(log, 'utf8')}`)
+    }
+  }
+  const halt = async (signal: NodeJS.Signals = recipe.orderly) => {
+    const ended = child
+    child = undefined
+    if (ended === undefined || ended.exitCode !== null || ended.signalCode !== null) return
+    const exit = new Promise((resolve) => ended.once('exit', resolve))
+    ended.kill(signal)
+    await exit
+  }
+  await start()
+  return {
+    kind: recipe.kind,
+    port,
+    pid: () => child?.pid ?? 0,
+    database: async () => {
+      const name = `glance_${randomBytes(6).toString('hex')}`
+      await query(recipe.kind === 'mysql' ? 'mysql' : 'postgres', recipe.create(name))
+      return recipe.url(port, name)
+    },
+    query: (url, sql) => query(/\/(\w+)(?:\?|$)/.exec(url)?.[1] ?? '', sql),
+    halt,
+    start,
+    stop: async () => {
+      process.off('exit', killNow)
+      await halt('SIGKILL')
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** As shipped, with one difference: a test waits for no disk, unless `durable`. */
+export const startPostgres = ({ durable = false, settings = [] as readonly string[] } = {}): Promise<SqlServer> => {
+  const bin = postgresBin() ?? ''
+  return startServer(
+    {
+      kind: 'postgresql',
+      user: 'postgres',
+      orderly: 'SIGINT',
+      prepare: async (dir, ids) => {
+        const args = ['-D', join(dir, 'data'), '-U', 'glance', '--auth=trust', '-E', 'UTF8', '--locale=C.UTF-8', '-N']
+        await run(join(bin, 'initdb'), args, { cwd: dir, ...ids })
+      },
+      server: (dir, port) => [
+        join(bin, 'postgres'),
+        [
+          ...['-D', join(dir, 'data'), '-p', String(port), '-c', 'listen_addresses=127.0.0.1', '-k', dir],
+          ...['-c', 'max_connections=200', ...(durable ? [] : ['-c', 'fsync=off'])],
+          ...settings.flatMap((setting) => ['-c', setting]),
+        ],
+      ],
+      client: (_dir, port, database) => [
+        join(bin, 'psql'),
+        [
+          ...['-X', '-q', '-A', '-t', '-F', '\t', '-v', 'ON_ERROR_STOP=1', '-h', '127.0.0.1', '-p', String(port)],
+          ...['-U', 'glance', '-d', database, '-c'],
+        ],
+      ],
+      create: (name) => `create database ${name}`,
+      url: (port, name) => `postgresql+psycopg2://glance:secret@127.0.0.1:${port}/${name}`,
+    },
+    durable,
+  )
+}
+
+/** As shipped, with one difference: a test waits for no disk, unless `durable`. */
+export const startMariadb = ({ durable = false, settings = [] as readonly string[] } = {}): Promise<SqlServer> => {
+  const base = (dir: string) => ['--no-defaults', `--datadir=${join(dir, 'data')}`]
+  return startServer(
+    {
+      kind: 'mysql',
+      user: 'mysql',
+      orderly: 'SIGTERM',
+      prepare: async (dir, ids) => {
+        const args = [...base(dir), '--skip-test-db', '--auth-root-authentication-method=normal']
+        await run('mariadb-install-db', args, { cwd: dir, ...ids })
+      },
+      server: (dir, port) => [
+        mariadbd() ?? '',
+        [
+          ...base(dir),
+          ...['--bind-address=127.0.0.1', `--port=${port}`, `--socket=${join(dir, 'socket')}`, '--skip-name-resolve'],
+          ...['--max-connections=200', '--innodb-buffer-pool-size=256M', '--character-set-server=utf8mb4'],
+          ...['--log-bin-trust-function-creators=1', ...(durable ? [] : ['--innodb-flush-log-at-trx-commit=0'])],
+          ...settings,
+        ],
+      ],
+      client: (dir, _port, database) => [
+        'mariadb',
+        ['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '-N', '-B', database, '-e'],
+      ],
+      create: (name) =>
+        `create database ${name} character set utf8mb3;
+      create user if not exists glance@127.0.0.1 identified by 'secret'; grant all on ${name}.* to glance@127.0.0.1`,
+      url: (port, name) => `mysql+pymysql://glance:secret@127.0.0.1:${port}/${name}?charset=utf8mb4`,
+    },
+    durable,
+  )
+}
+
+const freePort = (): Promise<number> =>
+  new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
+    })
+  })
