@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { hasKind } from '../../domain/errors.ts'
 import type { Database } from '../database.ts'
 import { cachedRepository } from './cached.ts'
 import { imageRepository } from './images.ts'
@@ -12,34 +14,68 @@ import { workerRepository } from './workers.ts'
 /** As `[database]` of the configuration has it. */
 export interface DatabaseSettings {
   readonly connection?: string | undefined
+  readonly connection_parameters?: string | undefined
   readonly sqlite_synchronous?: boolean | undefined
+  readonly mysql_sql_mode?: string | undefined
+  readonly max_pool_size?: number | undefined
+  readonly max_overflow?: number | undefined
+  /** Seconds. */
+  readonly pool_timeout?: number | undefined
+  readonly connection_recycle_time?: number | undefined
+  readonly max_retries?: number | undefined
+  /** Seconds. */
+  readonly retry_interval?: number | undefined
+}
+
+/** SQLAlchemy's pool waits so long where nothing else is said. */
+const POOL_TIMEOUT_S = 30
+/** A pool "without limit" has one all the same: servers have. */
+const MOST_CONNECTIONS = 100
+
+const optionsOf = (settings: DatabaseSettings): ConnectOptions => {
+  const { max_pool_size: size = 5, max_overflow: overflow = 50 } = settings
+  const wanted = size <= 0 || overflow < 0 ? MOST_CONNECTIONS : size + overflow
+  return {
+    synchronous: settings.sqlite_synchronous ?? true,
+    connections: Math.min(wanted, MOST_CONNECTIONS),
+    waitMs: (settings.pool_timeout ?? POOL_TIMEOUT_S) * 1000,
+    idleMs: (settings.connection_recycle_time ?? 3600) * 1000,
+    ...(settings.connection_parameters === undefined ? {} : { parameters: settings.connection_parameters }),
+    ...(settings.mysql_sql_mode === undefined ? {} : { sqlMode: settings.mysql_sql_mode }),
+  }
 }
 
 /**
- * Opens the database that a SQLAlchemy URL names; an empty one gets the schema. Throws `invalid` for a URL that cannot
- * be served, `unavailable` when the database cannot be opened or its schema is of a release that is too old.
+ * Opens the database that a SQLAlchemy URL names; an empty one gets the schema. A server that is away is tried again
+ * as the settings say. Throws `invalid` for a URL that cannot be served, `unavailable` when the database cannot be
+ * opened or its schema is of a release that is too old.
  */
 export const openDatabase = async (
   from: string | DatabaseSettings,
-  options: Omit<ConnectOptions, 'synchronous'> = {},
+  options: ConnectOptions = {},
 ): Promise<Database> => {
-  const { connection: url = '', sqlite_synchronous: synchronous = true } =
-    typeof from === 'string' ? { connection: from } : from
-  const connection = await connect(url, { ...options, synchronous })
-  try {
-    await migrate(connection)
-    return {
-      images: imageRepository(connection),
-      members: memberRepository(connection),
-      workers: workerRepository(connection),
-      metadefs: metadefRepository(connection),
-      cached: cachedRepository(connection),
-      tasks: taskRepository(connection),
-      jobs: jobRepository(connection),
-      close: connection.close,
+  const settings: DatabaseSettings = typeof from === 'string' ? { connection: from, max_retries: 0 } : from
+  const { connection: url = '', max_retries: retries = 10, retry_interval: interval = 10 } = settings
+  for (let failures = 0; ; failures++) {
+    const connection = await connect(url, { ...optionsOf(settings), ...options })
+    try {
+      await migrate(connection)
+      return {
+        images: imageRepository(connection),
+        members: memberRepository(connection),
+        workers: workerRepository(connection),
+        metadefs: metadefRepository(connection),
+        cached: cachedRepository(connection),
+        tasks: taskRepository(connection),
+        jobs: jobRepository(connection),
+        close: connection.close,
+      }
+    } catch (error) {
+      await connection.close()
+      const away =
+        connection.facts.name !== 'sqlite' && hasKind(error, 'unavailable') && error.detail['code'] !== undefined
+      if (!away || (retries >= 0 && failures >= retries)) throw error
     }
-  } catch (error) {
-    await connection.close()
-    throw error
+    await delay(interval * 1000)
   }
 }

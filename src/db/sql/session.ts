@@ -23,6 +23,10 @@ export interface ConnectOptions {
   readonly busyTimeoutMs?: number
   /** Connections of a server for each of reading and writing, at most. */
   readonly connections?: number
+  /** How long a caller waits for a free connection to a server, and for a new one. */
+  readonly waitMs?: number
+  /** Connections that were idle for so long are closed. */
+  readonly idleMs?: number
   /** `[database] connection_parameters`. */
   readonly parameters?: string
   /** `[database] mysql_sql_mode`. */
@@ -185,9 +189,10 @@ const SESSIONS = {
 
 const connectServer = async (url: ServerUrl, options: ConnectOptions): Promise<Connection> => {
   const { facts, open, common, reader, writer } = SESSIONS[url.kind]
-  const { connections = 20, busyTimeoutMs = PATIENCE_MS, sqlMode = 'TRADITIONAL' } = options
+  const { connections = 20, waitMs = 30_000, idleMs = 600_000 } = options
+  const { busyTimeoutMs = PATIENCE_MS, sqlMode = 'TRADITIONAL' } = options
   const session = url.kind === 'mysql' && sqlMode !== '' ? [...common, `set sql_mode = '${sqlMode}'`] : common
-  const pool = { connections, waitMs: 30_000, idleMs: 600_000 }
+  const pool = { connections, waitMs, idleMs }
   const dialect = await open(url, { ...pool, session: [...session, ...writer] })
   const readDialect = await open(url, { ...pool, session: [...session, ...reader] })
   const drivers = {
