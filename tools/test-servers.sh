@@ -11,6 +11,7 @@ packages=(
   keystone                                               # identity
   glance-common                                          # upstream's schema and its tools
   rabbitmq-server python3-oslo.messaging                 # notifications
+  postgresql mariadb-server mariadb-client               # databases
   qemu-utils                                             # images of every format
   barbican-api python3-barbican openssl                  # certificates and keys
   memcached python3-memcache python3-keystonemiddleware  # what is known about tokens

@@ -103,7 +103,7 @@ async function withDatabase<T>(config: Config, work: (db: Database) => Promise<T
   const { openDatabase } = await import('../db/sql/connect.ts')
   const { connection } = config.database
   if (connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
-  const db = await openDatabase(connection)
+  const db = await openDatabase(config.database)
   try {
     return await work(db)
   } finally {

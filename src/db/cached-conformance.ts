@@ -10,25 +10,27 @@ export interface CachedHarness {
   readonly name: string
   /** An empty database, which the harness closes after the test. */
   open(t: TestContext): Promise<Database>
+  /** What times are cut to, in milliseconds; 1 by default. */
+  readonly timeUnitMs?: number
 }
 
 const HERE = 'http://10.0.0.1:9292'
 const THERE = 'http://10.0.0.2:9292'
 
-const newCached = (change: Partial<CachedImage> = {}): CachedImage => ({
-  imageId: randomUUID() as ImageId,
-  size: 5_000_000_000,
-  hits: 0,
-  lastAccessed: new Date('2026-01-02T03:04:05.678Z'),
-  lastModified: new Date('2026-01-01T00:00:00.000Z'),
-  checksum: 'd41d8cd98f00b204e9800998ecf8427e',
-  ...change,
-})
-
 const withoutRow = ({ row: _, ...rest }: CachedImage): CachedImage => rest
 
 /** What every implementation of `Database.cached` does. */
-export function cachedConformance({ name, open }: CachedHarness): void {
+export function cachedConformance({ name, open, timeUnitMs = 1 }: CachedHarness): void {
+  const newCached = (change: Partial<CachedImage> = {}): CachedImage => ({
+    imageId: randomUUID() as ImageId,
+    size: 5_000_000_000,
+    hits: 0,
+    lastAccessed: new Date(Math.floor(Date.parse('2026-01-02T03:04:05.678Z') / timeUnitMs) * timeUnitMs),
+    lastModified: new Date('2026-01-01T00:00:00.000Z'),
+    checksum: 'd41d8cd98f00b204e9800998ecf8427e',
+    ...change,
+  })
+
   describe(`cached images in ${name}`, () => {
     const test = (title: string, body: (cached: CachedRepository) => Promise<void>) =>
       it(title, async (t) => {

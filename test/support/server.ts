@@ -8,6 +8,7 @@ import { readConfig } from '../../src/config/config.ts'
 import { ServiceError } from '../../src/domain/errors.ts'
 import type { ProjectId, UserId } from '../../src/domain/ids.ts'
 import { silentLog } from '../../src/log.ts'
+import { type SqlServer, startMariadb, startPostgres } from './servers/sql.ts'
 
 export interface TestServer {
   readonly url: string
@@ -63,6 +64,15 @@ function parseToken(token: string) {
   }
 }
 
+/** `TEST_DATABASE=postgresql` or `mysql` has the tests use a server, one for all of this process. */
+let shared: Promise<SqlServer> | undefined
+async function databaseIn(dir: string): Promise<string> {
+  const kind = process.env['TEST_DATABASE']
+  if (kind === undefined) return `sqlite:///${join(dir, 'glance.sqlite')}`
+  shared ??= kind === 'mysql' ? startMariadb() : startPostgres()
+  return (await shared).database()
+}
+
 /** A whole service in this process, on a free loopback port, with SQLite and file stores in a folder of its own. */
 export async function startServer(
   options: { readonly config?: TestConfig; readonly identity?: IdentityProvider } = {},
@@ -73,7 +83,7 @@ export async function startServer(
     .split(',')
     .flatMap((pair) => pair.split(':')[0]?.trim() || [])
   const groups: Record<string, Record<string, string>> = {
-    database: { connection: `sqlite:///${join(dir, 'glance.sqlite')}` },
+    database: { connection: await databaseIn(dir) },
     DEFAULT: { node_staging_uri: `file://${join(dir, 'staging')}` },
     os_glance_staging_store: { filesystem_store_datadir: join(dir, 'staging') },
     glance_store: stores.length > 0 ? {} : { filesystem_store_datadir: join(dir, 'images') },

@@ -5,7 +5,7 @@ import type { ImageId } from '../../domain/ids.ts'
 import type { CachedRepository } from '../database.ts'
 import type { Connection, Session } from './session.ts'
 import { slot } from './statement.ts'
-import { fromText, toText } from './time.ts'
+import { fromText } from './time.ts'
 
 interface CachedRow {
   readonly id: number
@@ -86,8 +86,8 @@ export const cachedRepository = ({ facts, kysely, prepare, read, write }: Connec
   const valuesOf = (nodeId: number, cached: CachedImage) => ({
     nodeId,
     image: cached.imageId,
-    accessed: toText(cached.lastAccessed),
-    modified: toText(cached.lastModified),
+    accessed: facts.toTime(cached.lastAccessed),
+    modified: facts.toTime(cached.lastModified),
     size: cached.size,
     hits: cached.hits,
     checksum: cached.checksum,

@@ -68,8 +68,7 @@ export const POSTGRES: Facts = {
   now: sql`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
   timeIn: (ms) =>
     sql`(timezone('UTC', clock_timestamp()) + cast(${ms} as double precision) * interval '1 millisecond')`,
-  age: (column) =>
-    sql`cast(extract(epoch from (timezone('UTC', clock_timestamp()) - ${column})) * 1000 as bigint)`,
+  age: (column) => sql`cast(extract(epoch from (timezone('UTC', clock_timestamp()) - ${column})) * 1000 as bigint)`,
   by: () => sql``,
   toTime: toText,
   mergesUnions: false,

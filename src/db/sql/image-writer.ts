@@ -8,7 +8,6 @@ import { ownerUsage } from './owner-usage.ts'
 import type { Connection, Session } from './session.ts'
 import { type Statement, slot, type Value, type Values } from './statement.ts'
 import type { ImagesTable } from './tables.ts'
-import { toText } from './time.ts'
 
 type ColumnChange = Exclude<
   keyof ImageChange,
@@ -196,7 +195,7 @@ export const imageWriter = (connection: Connection, rows: ImageRows) => {
   }
   /** Throws `conflict` unless the status is one of `from`. */
   const apply = async (session: Session, id: ImageId, change: ImageChange, from: readonly ImageStatus[]) => {
-    const base = { id, now: toText(new Date()) }
+    const base = { id, now: facts.toTime(new Date()) }
     const columns = changedColumns(change)
     const values = { ...base, ...Object.fromEntries(columns), from: JSON.stringify(from) }
     if ((await session.change(updateOf(columns.map(([column]) => column)), values)) === 0)
@@ -212,7 +211,7 @@ export const imageWriter = (connection: Connection, rows: ImageRows) => {
   }
 
   const insertRows = async (session: Session, image: NewImage, limits: OwnerLimits = {}): Promise<Image> => {
-    const base = { id: image.id, now: toText(new Date()) }
+    const base = { id: image.id, now: facts.toTime(new Date()) }
     const data = { size: null, virtual_size: null, checksum: null, os_hash_algo: null, os_hash_value: null }
     const columns = Object.fromEntries(changedColumns({ ...image, status: 'queued' }))
     await session.change(statements.insertImage, { ...base, ...columns, ...data })

@@ -92,7 +92,7 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
 const CLAIMED: readonly ImageStatus[] = ['saving', 'uploading']
 
 export const imageRepository = (connection: Connection): ImageRepository => {
-  const { prepare, read, write } = connection
+  const { facts, prepare, read, write } = connection
   const rows = imageRows(connection)
   const findPage = pageFinder(connection)
   const statements = repositoryStatements(connection)

@@ -9,7 +9,6 @@ import { imageWriter } from './image-writer.ts'
 import type { Connection, Session } from './session.ts'
 import { slot } from './statement.ts'
 import { taskRows } from './task-rows.ts'
-import { toText } from './time.ts'
 
 /** Upstream's times (glance/api/v2/images.py, `_enforce_import_lock`): a pending task may only be about to run. */
 const STALE_MS = 3_600_000
@@ -131,7 +130,7 @@ export const jobRepository = (connection: Connection): JobRepository => {
       const { age = 0, ours = true } = (await session.first(statements.age, { task: holder })) ?? {}
       if (ours || age < (task.status === 'pending' ? STALE_PENDING_MS : STALE_MS)) throw held()
     }
-    const values = { image: image.id, task: to, from: holder, now: toText(new Date()) }
+    const values = { image: image.id, task: to, from: holder, now: facts.toTime(new Date()) }
     if ((await session.change(statements.stealLock, values)) === 0) throw held()
     if (!task) return undefined
     const ended = await tasks.change(session, holder, change, RUNNING)
@@ -143,7 +142,7 @@ export const jobRepository = (connection: Connection): JobRepository => {
   const acquire = async (session: Session, image: Image, { task, preempted }: JobStart): Promise<Task | undefined> => {
     const holder = image.properties.get(LOCK)
     if (holder !== undefined) return preempt(session, image, (holder ?? '') as TaskId, task.id, preempted)
-    const values = { image: image.id, task: task.id, now: toText(new Date()) }
+    const values = { image: image.id, task: task.id, now: facts.toTime(new Date()) }
     if ((await session.change(statements.reviveLock, values)) === 0) await session.change(statements.insertLock, values)
     return undefined
   }

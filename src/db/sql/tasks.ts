@@ -18,7 +18,9 @@ const orderColumns = (key: TaskQuery['sort']['key']): readonly Fragment[] => {
   const ties = (['created_at', 'id'] as const).map((name) => sql.ref(name))
   if (key === 'created_at') return ties
   if (key === 'id') return ties.slice(1)
-  return [sql`coalesce(${sql.ref(key)}, '')`, ...ties]
+  // Before every time that there is, and after nothing that a text may be.
+  const none = key === 'updated_at' || key === 'expires_at' ? sql`'1000-01-01 00:00:00'` : sql`''`
+  return [sql`coalesce(${sql.ref(key)}, ${none})`, ...ties]
 }
 
 export const taskRepository = (connection: Connection): TaskRepository => {

@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { globSync, openSync, statSync } from 'node:fs'
+import { globSync, openSync, rmSync, statSync } from 'node:fs'
 import { chown, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
@@ -70,7 +70,10 @@ async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer>
 
   const log = join(dir, 'server.log')
   let child: ChildProcess | undefined
-  const killNow = () => child?.kill('SIGKILL')
+  const killNow = () => {
+    child?.kill('SIGKILL')
+    rmSync(dir, { recursive: true, force: true })
+  }
   process.once('exit', killNow)
   const query = async (name: string, sql: string) => {
     const [command, args] = recipe.client(dir, port, name)
@@ -81,6 +84,8 @@ async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer>
     const [command, args] = recipe.server(dir, port)
     const output = openSync(log, 'a')
     const started = spawn(command, args, { cwd: dir, ...ids, stdio: ['ignore', output, output] })
+    // It ends with the process, and does not keep it from ending.
+    started.unref()
     child = started
     for (const deadline = Date.now() + 60_000; ; await delay(50)) {
       const up = await query(recipe.kind === 'mysql' ? 'mysql' : 'postgres', 'select 1').then(

@@ -1,0 +1,28 @@
+import type { TestContext } from 'node:test'
+import { cachedConformance } from '../../src/db/cached-conformance.ts'
+import { type DatabaseHarness, databaseConformance } from '../../src/db/conformance.ts'
+import { metadefConformance } from '../../src/db/metadef-conformance.ts'
+import { openDatabase } from '../../src/db/sql/connect.ts'
+import { taskConformance } from '../../src/db/task-conformance.ts'
+import type { SqlServer } from './servers/sql.ts'
+
+/** Everything that a database must do, on a server. */
+export function databaseSuites(server: () => SqlServer, traits: Omit<DatabaseHarness, 'open' | 'openTwice'>): void {
+  const opened = async (t: TestContext, url: string) => {
+    const db = await openDatabase(url, { connections: 4 })
+    t.after(() => db.close())
+    return db
+  }
+  const harness: DatabaseHarness = {
+    ...traits,
+    open: async (t) => opened(t, await server().database()),
+    openTwice: async (t) => {
+      const url = await server().database()
+      return [await opened(t, url), await opened(t, url)]
+    },
+  }
+  databaseConformance(harness)
+  metadefConformance(harness)
+  taskConformance(harness)
+  cachedConformance(harness)
+}
