@@ -31,6 +31,8 @@ export interface Facts {
   readonly mergesUnions: boolean
   /** What an index can follow a comparison of rows by. */
   readonly comparesRows: 'of columns' | 'of expressions' | 'never'
+  /** Whether an error says that no row can have the value that was looked for. */
+  readonly isNowhere: (error: unknown) => boolean
   /** A foreign error in the service's words. */
   readonly translate: (error: unknown) => unknown
 }
@@ -49,6 +51,7 @@ export const SQLITE: Facts = {
   toTime: toText,
   mergesUnions: true,
   comparesRows: 'of columns',
+  isNowhere: () => false,
   translate: fromSqlite,
 }
 
@@ -73,6 +76,7 @@ export const POSTGRES: Facts = {
   toTime: toText,
   mergesUnions: false,
   comparesRows: 'of expressions',
+  isNowhere: () => false,
   translate: (error) => translated(error, POSTGRES_KINDS),
 }
 
@@ -99,6 +103,8 @@ export const MYSQL: Facts = {
   toTime: (time) => `${toText(time).slice(0, 19)}`,
   mergesUnions: false,
   comparesRows: 'never',
+  // A character of four bytes beside a column that has no room for it.
+  isNowhere: (error) => error instanceof Error && 'code' in error && error.code === 'ER_CANT_AGGREGATE_2COLLATIONS',
   translate: (error) => translated(error, MYSQL_KINDS),
 }
 

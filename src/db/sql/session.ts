@@ -55,14 +55,22 @@ export interface Connection {
   close(): Promise<void>
 }
 
-const sessionOn = (connection: DatabaseConnection): Session => ({
-  all: async <Row>(prepared: Statement<Row>, values: Values = {}) =>
-    (await connection.executeQuery<Row>(prepared.with(values))).rows,
-  first: async <Row>(prepared: Statement<Row>, values: Values = {}) =>
-    (await connection.executeQuery<Row>(prepared.with(values))).rows[0],
-  change: async (prepared, values = {}) =>
-    Number((await connection.executeQuery(prepared.with(values))).numAffectedRows ?? 0),
-})
+const sessionOn = (connection: DatabaseConnection, { isNowhere }: Facts): Session => {
+  const all = async <Row>(prepared: Statement<Row>, values: Values = {}): Promise<readonly Row[]> => {
+    try {
+      return (await connection.executeQuery<Row>(prepared.with(values))).rows
+    } catch (error) {
+      if (isNowhere(error)) return []
+      throw error
+    }
+  }
+  return {
+    all,
+    first: async (prepared, values) => (await all(prepared, values))[0],
+    change: async (prepared, values = {}) =>
+      Number((await connection.executeQuery(prepared.with(values))).numAffectedRows ?? 0),
+  }
+}
 
 /** Repeats what finds the database busy, until `deadline`, and waits between attempts where others can run. */
 const patiently = async <T>(attempt: () => Promise<T>, translate: Facts['translate'], deadline: number): Promise<T> => {
@@ -123,7 +131,7 @@ const connectDrivers = async (
   ): Promise<T> => {
     const connection = await begin(driver, settings)
     try {
-      const result = await work(sessionOn(connection))
+      const result = await work(sessionOn(connection, facts))
       await driver.commitTransaction(connection)
       return result
     } catch (error) {
