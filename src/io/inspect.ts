@@ -95,6 +95,9 @@ export interface Verdict {
 export function judge(inspection: Inspection, declared: string, size: number, options: JudgeOptions): Verdict {
   const found = single(inspection.matches, declared)
   if (found === undefined) {
+    // Nobody knows as which of them it will be opened; a partition table alone leads nowhere else.
+    const risky = inspection.matches.filter(({ format }) => format !== 'gpt')
+    if (!options.requireMatch) for (const match of risky) checkSafety(match, options)
     const formats = inspection.matches.map(({ format }) => format).join(', ')
     return unmatched(`Multiple formats detected: ${formats}`, options)
   }
