@@ -47,7 +47,7 @@ export async function openApiConformance(env: NodeJS.ProcessEnv): Promise<Verdic
     return {
       title: 'openapi: schemathesis',
       passed: generated - failed,
-      notCovered: 0,
+      skipped: [],
       problems: [
         ...[...report.failures, ...report.errors].map((each) => JSON.stringify(each).slice(0, 2000)),
         ...(complete ? [] : ['not every operation of the document was tried']),
