@@ -62,6 +62,7 @@ export const KNOWN: readonly Known[] = [
     why: 'a namespace that is not there is named in other words under /objects',
     request: /^\w+ \/v2\/metadefs\/namespaces\/[^/]+\/objects/,
     detail: /^body: "404.*Metadata definition namespace=.* was not found\..* there, "404.*Namespace .* not found/s,
+    rare: true,
   },
   {
     why: 'a private namespace of somebody else is answered as one that is not there',
@@ -117,6 +118,12 @@ export const KNOWN: readonly Known[] = [
     detail: /^status: (500|0) there, (400|409|415|416) here$/,
   },
   {
+    why: 'an image that is not the caller’s to see is not found in the cache either',
+    request: /^\w+ \/v2\/cache\//,
+    detail: /^status: 500 there, 404 here$/,
+    rare: true,
+  },
+  {
     why: 'numbers beyond 64 bits fail there, and fit nothing here',
     request: /^GET \/v2\/images\?\S*=9{19}/,
     detail: /^status: 500 there, 200 here$/,
@@ -141,8 +148,8 @@ export const KNOWN: readonly Known[] = [
     rare: true,
   },
   {
-    why: 'NUL in texts is refused',
-    request: /%00|\\u0000/,
+    why: 'NUL and halves of surrogate pairs are refused in texts',
+    request: /%00|\\u0000|\\ud800/,
     detail:
       /^(status: (200|201|204|403|409) there, 400 here|(content-type|x-openstack-request-id|body): .* there, .* here)$/s,
   },
@@ -170,9 +177,10 @@ export const KNOWN: readonly Known[] = [
     rare: true,
   },
   {
-    why: 'after a marker without a size the list goes on',
-    request: /^GET \/v2\/images\?\S*marker=\S*sort(_key)?=size/,
-    detail: /^body\.(images|next)/,
+    why: 'after a marker without what is sorted by, the list goes on where it was',
+    request:
+      /^GET \/v2\/(images\?\S*marker=\S*sort(_key)?=size|metadefs\/namespaces\?\S*marker=\S*sort_key=(display_name|description))/,
+    detail: /^body\.(images|namespaces|next)/,
     rare: true,
   },
   {
@@ -194,7 +202,7 @@ export const KNOWN: readonly Known[] = [
   {
     why: 'stores are read-only',
     request: /^PATCH \/v2\/images\/.*\/stores"/s,
-    detail: /^(status: 40[09] there, 403 here|body: "403.* there, "403.*'stores' is read-only.* here)$/,
+    detail: /^(status: (200|40[049]) there, 403 here|body: "403.* there, "403.*'stores' is read-only.* here)$/,
     rare: true,
   },
   {

@@ -24,7 +24,7 @@ const INFO = ['/info/import', '/info/stores', '/info/stores/detail', '/info/usag
 
 const read: Generator = (world) => {
   const { random } = world
-  const path = random.chance(0.8) ? `/schemas/${random.pick(SCHEMAS)}` : random.pick(INFO)
+  const path = random.chance(0.7) ? `/schemas/${random.pick(SCHEMAS)}` : random.pick(INFO)
   return { as: world.caller(), route: `GET ${path}`, request: { method: 'GET', target: `/v2${path}`, headers: [] } }
 }
 
@@ -119,7 +119,7 @@ const asking = (as: Caller, route: string, method: string, target: string, body?
 const quirk: Generator = (world) => world.random.pick(QUIRKS)(world)
 
 export const discoveryGenerators: readonly (readonly [weight: number, generator: Generator])[] = [
-  [6, read],
+  [9, read],
   [6, odd],
   [8, quirk],
 ]

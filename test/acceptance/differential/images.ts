@@ -107,6 +107,7 @@ const FILTERS: Readonly<Record<string, (world: World) => string>> = {
   is_public: () => 'true',
   'changes-since': () => '2000-01-01T00:00:00Z',
 }
+/** Without `id`: some are chosen by the servers, and sorted otherwise on each. */
 const SORT_KEYS = [
   'name',
   'status',
@@ -123,7 +124,6 @@ const SORT_KEYS = [
   '',
   'protected',
   'checksum',
-  'id',
 ]
 const DIRECTIONS = ['asc', 'desc', 'ASC', 'x', '']
 

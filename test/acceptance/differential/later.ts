@@ -104,18 +104,23 @@ const addLocation: Generator = (world) => {
   }
 }
 
+/** Both servers are without a cache: it is the rules and the words that are compared. */
 const cache: Generator = (world) => {
   const { random } = world
-  const [method, path] = random.pick([
-    ['GET', '/cache'],
-    ['DELETE', '/cache'],
-    ['PUT', `/cache/${anImage(world)}`],
-    ['DELETE', `/cache/${anImage(world)}`],
+  const id = anImage(world)
+  const [method, path, route] = random.pick([
+    ['GET', '/cache', '/cache'],
+    ['DELETE', '/cache', '/cache'],
+    ['PUT', `/cache/${id}`, '/cache/:image_id'],
+    ['DELETE', `/cache/${id}`, '/cache/:image_id'],
+    ['GET', `/cache/nodes/${id}`, '/cache/nodes/:image_id'],
+    ['POST', '/cache/clean', '/cache/clean'],
+    ['POST', '/cache/prune', '/cache/prune'],
   ] as const)
   return {
     as: world.caller(),
-    route: `${method} ${path.replace(/\/cache\/.+/, '/cache/:image_id')}`,
-    request: { method, target: `/v2${path}`, headers: [] },
+    route: `${method} ${route}`,
+    request: { method, target: `/v2${path.replaceAll(' ', '%20').replaceAll('ü', '%C3%BC')}`, headers: [] },
   }
 }
 
@@ -125,5 +130,5 @@ export const laterGenerators: readonly Later[] = [
   { needs: 'GET /images/:image_id/tasks', weight: 2, generator: tasksOf },
   { needs: 'GET /tasks', weight: 2, generator: task },
   { needs: 'POST /images/:image_id/locations', weight: 3, generator: addLocation },
-  { needs: 'GET /cache', weight: 2, generator: cache },
+  { needs: 'GET /cache', weight: 5, generator: cache },
 ]
