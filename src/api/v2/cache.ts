@@ -31,6 +31,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'GET',
     path: '/cache',
+    describe: {
+      summary: 'List the images that this node has cached, or is asked to cache',
+      rules: ['cache_list'],
+      answers: { 200: 'cache' },
+    },
     handle: async ({ context }) => {
       const { cached, queued } = await listCache(core, context)
       return { status: 200, json: { cached_images: cached.map(show), queued_images: queued } }
@@ -39,6 +44,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'DELETE',
     path: '/cache',
+    describe: {
+      summary: 'Empty the cache of this node, its queue, or both',
+      rules: ['cache_delete'],
+      answers: { 204: null },
+    },
     handle: async ({ context, headers }) => {
       await clearCache(core, context, String(headers['x-image-cache-clear-target'] ?? '').toLowerCase())
       return { status: 204 }
@@ -47,6 +57,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'DELETE',
     path: '/cache/:image_id',
+    describe: {
+      summary: 'Remove an image from the cache of this node, and from its queue',
+      rules: ['cache_delete'],
+      answers: { 204: null },
+    },
     handle: async (request) => {
       await uncacheImage(core, request.context, imageId(request))
       return { status: 204 }
@@ -55,6 +70,7 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'PUT',
     path: '/cache/:image_id',
+    describe: { summary: 'Ask this node to cache an image', rules: ['cache_image'], answers: { 202: null } },
     handle: async (request) => {
       await cacheImage(core, request.context, imageId(request))
       return { status: 202 }
@@ -63,6 +79,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'GET',
     path: '/cache/nodes/:image_id',
+    describe: {
+      summary: 'List the nodes that have cached an image',
+      rules: ['list_cached_nodes'],
+      answers: { 200: 'cache_nodes' },
+    },
     handle: async (request) => ({
       status: 200,
       json: await listCachedNodes(core, request.context, imageId(request)),
@@ -71,6 +92,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'POST',
     path: '/cache/clean',
+    describe: {
+      summary: 'Remove what broken or stalled downloads left in the cache',
+      rules: ['cache_clean'],
+      answers: { 200: null },
+    },
     handle: async ({ context }) => {
       await cleanCache(core, context)
       return { status: 200 }
@@ -79,6 +105,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'POST',
     path: '/cache/prune',
+    describe: {
+      summary: 'Evict images until the cache is within its size',
+      rules: ['cache_prune'],
+      answers: { 200: 'cache_pruned' },
+    },
     handle: async ({ context }) => {
       const { files, bytes } = await pruneCache(core, context)
       return { status: 200, json: { total_files_pruned: files, total_bytes_pruned: bytes } }

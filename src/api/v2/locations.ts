@@ -11,6 +11,11 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
   {
     method: 'GET',
     path: '/images/:image_id/locations',
+    describe: {
+      summary: 'List the locations of an image',
+      rules: ['get_image', 'fetch_image_location'],
+      answers: { 200: 'locations' },
+    },
     rejectsBody: true,
     handle: async (request) => ({
       status: 200,
@@ -29,6 +34,11 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
   {
     method: 'DELETE',
     path: '/stores/:store_id/:image_id',
+    describe: {
+      summary: 'Remove the data of an image from a store',
+      rules: ['get_image', 'delete_image_location', 'get_image_location'],
+      answers: { 204: null },
+    },
     rejectsBody: true,
     handle: async (request) => {
       await deleteFromStore(core, request.context, request.params['store_id'] ?? '', imageId(request))

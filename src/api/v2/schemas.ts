@@ -1,10 +1,9 @@
 // The JSON schemas that are served at /v2/schemas and validate what clients send.
 
 import { TASK_TRANSITIONS, TASK_TYPES } from '../../domain/task.ts'
+import type { JsonSchema } from '../http/route.ts'
 
 const UUID_PATTERN = '^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$'
-
-export type JsonSchema = Readonly<Record<string, unknown>>
 
 /** What an operator adds to images in schema-image.json. */
 export interface CustomProperties {
