@@ -129,8 +129,8 @@ function printOpenApi(): string {
     custom: COMMON_PROPERTIES,
   }
   const view = { multiStore: false, showDirectUrl: false, showLocations: false, order: <T>(all: T) => all }
-  const core = { stores: { multi: false, all: [] }, limits: {} } as unknown as Core
-  return `${JSON.stringify(v2Document(v2Routes(core, { schema, view, importMethods: [], cacheManagement: false }), schema), undefined, 1)}\n`
+  const core = { stores: { multi: false, all: [] }, imports: { offered: [] }, limits: {} } as unknown as Core
+  return `${JSON.stringify(v2Document(v2Routes(core, { schema, view, cacheManagement: false }), schema), undefined, 1)}\n`
 }
 
 const stores = await loadStores()

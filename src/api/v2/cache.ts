@@ -11,7 +11,7 @@ import {
 import type { Core, RequestContext } from '../../core/core.ts'
 import type { CachedImage } from '../../domain/cached-image.ts'
 import { ServiceError } from '../../domain/errors.ts'
-import type { ApiResponse, Method, Route } from '../http/route.ts'
+import type { ApiResponse, Description, JsonSchema, Method, Route } from '../http/route.ts'
 import { imageId } from './images.ts'
 
 type CacheRoute = Route<RequestContext>
@@ -123,16 +123,19 @@ export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
     {
       method: 'GET',
       path: '/cached_images',
+      describe: managed('List the cached images', 'cached_images'),
       handle: async ({ context }) => done({ cached_images: (await managedCache(core, context).list()).map(show) }),
     },
     {
       method: 'DELETE',
       path: '/cached_images',
+      describe: managed('Empty the cache', 'deleted'),
       handle: async ({ context }) => done({ num_deleted: await managedCache(core, context).evictAll() }),
     },
     {
       method: 'DELETE',
       path: '/cached_images/:image_id',
+      describe: managed('Remove an image from the cache', NOTHING),
       handle: async (request) => {
         await managedCache(core, request.context).evict(imageId(request))
         return done(null)
@@ -141,16 +144,19 @@ export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
     {
       method: 'GET',
       path: '/queued_images',
+      describe: managed('List the images that are to be cached', 'queued_images'),
       handle: async ({ context }) => done({ queued_images: await managedCache(core, context).queued() }),
     },
     {
       method: 'DELETE',
       path: '/queued_images',
+      describe: managed('Empty the queue of the cache', 'deleted'),
       handle: async ({ context }) => done({ num_deleted: await managedCache(core, context).dequeueAll() }),
     },
     {
       method: 'PUT',
       path: '/queued_images/:image_id',
+      describe: managed('Ask this node to cache an image', NOTHING),
       handle: async (request) => {
         await managedCache(core, request.context).enqueue(imageId(request))
         return done(null)
@@ -159,6 +165,7 @@ export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
     {
       method: 'DELETE',
       path: '/queued_images/:image_id',
+      describe: managed('Remove an image from the queue of the cache', NOTHING),
       handle: async (request) => {
         await managedCache(core, request.context).dequeue(imageId(request))
         return done(null)
@@ -167,6 +174,13 @@ export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
   ]
   return [...routes, ...others(routes)]
 }
+
+const NOTHING: JsonSchema = { type: 'null' }
+const managed = (summary: string, answer: string | JsonSchema): Description => ({
+  summary,
+  rules: ['manage_image_cache'],
+  answers: { 200: answer },
+})
 
 const done = (json: unknown): ApiResponse => ({ status: 200, json })
 

@@ -11,7 +11,7 @@ export const schemaRoutes = (schemas: Schemas): readonly Route<RequestContext>[]
     method: 'GET',
     path: `/schemas/${name}`,
     describe: {
-      summary: `The schema of ${name === 'image' || name === 'member' ? 'one' : 'several'}: ${name}`,
+      summary: `The schema of ${name.endsWith('s') ? 'several' : 'one'}: ${name}`,
       answers: { 200: 'schema' },
     },
     rejectsBody: !name.startsWith('task'),

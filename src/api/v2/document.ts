@@ -1,8 +1,10 @@
 // What the API document (api/openapi.ts) knows beyond the schemas that are served.
+import { TASK_COLUMNS, TASK_SORT_KEYS } from '../../domain/query.ts'
+import { TASK_TRANSITIONS, TASK_TYPES } from '../../domain/task.ts'
 import type { JsonSchema } from '../http/route.ts'
 import { type DescribedRoute, openApi } from '../openapi.ts'
 import { METADEF_SCHEMAS, TAG_LIST } from './metadef-schemas.ts'
-import { buildSchemas, type SchemaOptions, type Schemas } from './schemas.ts'
+import { buildSchemas, NEW_LOCATION, type SchemaOptions, type Schemas } from './schemas.ts'
 
 const TEXT: JsonSchema = { type: 'string' }
 const record = (properties: Readonly<Record<string, JsonSchema>>, required = Object.keys(properties)): JsonSchema => ({
@@ -45,6 +47,14 @@ export const NAMESPACE_LIST_QUERY: Readonly<Record<string, JsonSchema>> = {
   visibility: among('public', 'private'),
   resource_types: { type: 'string', description: 'Names with commas between them' },
 }
+export const TASK_LIST_QUERY: Readonly<Record<string, JsonSchema>> = {
+  ...PAGE,
+  sort_key: among(...TASK_SORT_KEYS),
+  sort_dir: DIRECTION,
+  ...Object.fromEntries(TASK_COLUMNS.map((name) => [name, TEXT])),
+  status: among(...Object.keys(TASK_TRANSITIONS)),
+  type: { const: 'import' },
+}
 export const TAG_LIST_QUERY: Readonly<Record<string, JsonSchema>> = { ...PAGE, sort_key: TEXT, sort_dir: DIRECTION }
 export const RESOURCE_TYPE_QUERY: Readonly<Record<string, JsonSchema>> = {
   resource_type: { type: 'string', description: 'Names of properties have the prefix that they have for this type' },
@@ -77,6 +87,18 @@ const OWN = {
   member_create: record({ member: { type: 'string', minLength: 1, maxLength: 255 } }),
   member_update: record({ status: among('pending', 'accepted', 'rejected') }),
   locations: list(record({ url: TEXT, metadata: { type: 'object' } })),
+  new_location: NEW_LOCATION,
+  import_request: record(
+    {
+      method: record({ name: TEXT, uri: TEXT, glance_region: TEXT, glance_image_id: TEXT }, ['name']),
+      stores: list(TEXT),
+      all_stores: { type: 'boolean' },
+      all_stores_must_succeed: { type: 'boolean' },
+    },
+    ['method'],
+  ),
+  task_create: record({ type: among(...TASK_TYPES), input: { type: 'object' } }),
+  image_tasks: record({ tasks: list({ type: 'object' }) }),
   import_info: record({
     'import-methods': record({ description: TEXT, type: { const: 'array' }, value: list(TEXT) }),
   }),
@@ -100,6 +122,9 @@ const OWN = {
     usage: { type: 'object', additionalProperties: record({ usage: COUNT, limit: { type: 'integer' } }) },
   }),
   cache: record({ cached_images: list({ type: 'object' }), queued_images: list(TEXT) }),
+  cached_images: record({ cached_images: list({ type: 'object' }) }),
+  queued_images: record({ queued_images: list(TEXT) }),
+  deleted: record({ num_deleted: COUNT }),
   cache_nodes: { type: ['object', 'array'] },
   cache_pruned: record({ total_files_pruned: COUNT, total_bytes_pruned: COUNT }),
   schema: { type: 'object', description: 'A JSON schema' },

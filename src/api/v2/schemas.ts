@@ -168,6 +168,24 @@ const taskDetails = {
   message: text('A word to the owner, usually the reason of a failure'),
 }
 
+/** What clients send to add a location; never served. */
+export const NEW_LOCATION: JsonSchema = {
+  type: 'object',
+  properties: {
+    url: { type: 'string' },
+    validation_data: {
+      type: 'object',
+      additionalProperties: false,
+      properties: {
+        os_hash_algo: { type: 'string', maxLength: 64, enum: ['sha1', 'sha256', 'sha512', 'md5'] },
+        os_hash_value: { type: 'string', maxLength: 128 },
+      },
+      dependencies: { os_hash_value: ['os_hash_algo'], os_hash_algo: ['os_hash_value'] },
+    },
+  },
+  required: ['url'],
+}
+
 export function buildSchemas(options: SchemaOptions): Schemas {
   const { custom } = options
   const extras = Object.fromEntries(
