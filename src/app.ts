@@ -5,6 +5,7 @@ import type { Face, HttpServer } from './api/http/server.ts'
 import { createHttpServer } from './api/http/server.ts'
 import { identityFace } from './api/identity/face.ts'
 import { negotiator, rootFace } from './api/root.ts'
+import { v2Document } from './api/v2/document.ts'
 import { v2Face } from './api/v2/face.ts'
 import { v2Routes } from './api/v2/routes.ts'
 import { COMMON_PROPERTIES, type CustomProperties } from './api/v2/schemas.ts'
@@ -65,6 +66,8 @@ const NOTIFY_DRIVERS: Readonly<Record<string, (config: Config, log: Log) => Prom
 export interface App {
   readonly http: HttpServer
   readonly core: Core
+  /** What the Image API answers to. */
+  readonly routes: readonly { readonly method: string; readonly path: string }[]
   /** Stops taking requests, lets running ones end within `graceMs`, and gives everything back. */
   close(graceMs: number): Promise<void>
 }
@@ -127,9 +130,15 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     log,
   }
   const identity = await openIdentity(config, log, given ?? standalone?.provider)
+  const faces = buildFaces(core, config, identity, standalone)
   const http = createHttpServer({
-    faces: buildFaces(core, config, identity, standalone),
-    rewrite: negotiator(offer(config, stores), ['versions', 'healthcheck', ...(standalone ? ['identity'] : [])]),
+    faces,
+    rewrite: negotiator(offer(config, stores), [
+      'versions',
+      'healthcheck',
+      'openapi.json',
+      ...(standalone ? ['identity'] : []),
+    ]),
     cors: config.cors.allowed_origin.length > 0 ? config.cors : undefined,
     log,
     jsonLimit: config.glimpse.json_body_limit,
@@ -148,6 +157,9 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
   return {
     http,
     core,
+    routes: faces
+      .filter(({ prefix }) => prefix === '/v2')
+      .flatMap(({ prefix, routes }) => routes.map(({ method, path }) => ({ method, path: prefix + path }))),
     close: async (graceMs) => {
       const end = Date.now() + graceMs
       await http.drain(graceMs)
@@ -308,12 +320,13 @@ function buildFaces(
   standalone: Standalone | undefined,
 ): readonly Face<never>[] {
   const { DEFAULT: options } = config
+  const schema = {
+    diskFormats: config.image_format.disk_formats,
+    containerFormats: config.image_format.container_formats,
+    custom: readCustomProperties(config),
+  }
   const routes = v2Routes(core, {
-    schema: {
-      diskFormats: config.image_format.disk_formats,
-      containerFormats: config.image_format.container_formats,
-      custom: readCustomProperties(config),
-    },
+    schema,
     view: {
       multiStore: core.stores.multi,
       showDirectUrl: options.show_image_direct_url,
@@ -329,7 +342,11 @@ function buildFaces(
       maxRequestIdLength: options.max_request_id_length,
     }),
     ...(standalone === undefined ? [] : [identityFace(standalone, options.public_endpoint)]),
-    rootFace(offer(config, core.stores), { disable_by_file_path: config.healthcheck.disable_by_file_path }),
+    rootFace(
+      offer(config, core.stores),
+      { disable_by_file_path: config.healthcheck.disable_by_file_path },
+      v2Document(routes, schema),
+    ),
   ]
   return faces as unknown as readonly Face<never>[]
 }

@@ -1,14 +1,19 @@
 /**
- * Writes docs/configuration.md and etc/glance-api.conf from the declarations of the options.
- *   node tools/docs-gen.ts             writes both files
+ * Writes docs/configuration.md and etc/glance-api.conf from the declarations of the options, docs/openapi.json from the
+ * route table.
+ *   node tools/docs-gen.ts             writes the files
  *   node tools/docs-gen.ts --check     exits 1 if they are not what it would write
  */
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { v2Document } from '../src/api/v2/document.ts'
+import { v2Routes } from '../src/api/v2/routes.ts'
+import { COMMON_PROPERTIES } from '../src/api/v2/schemas.ts'
 import { GROUPS, storeOptions } from '../src/config/groups.ts'
 import { printEntry } from '../src/config/ini.ts'
 import type { Option, OptionGroup } from '../src/config/options.ts'
+import type { Core } from '../src/core/core.ts'
 
 /** Store types: the driver's file, and what it exports. */
 const STORE_TYPES = [
@@ -115,8 +120,25 @@ const sampleOptions = (group: OptionGroup): string =>
 /** Lines of at most a hundred letters, each behind a number sign. */
 const comment = (prose: string): string => prose.replace(/(.{1,98})(?:\s+|$)/g, '# $1\n').trimEnd()
 
+/** The document of a server with one store and upstream's formats. Routes close over the core, and ask it nothing yet. */
+function printOpenApi(): string {
+  const { disk_formats, container_formats } = GROUPS.image_format
+  const schema = {
+    diskFormats: disk_formats.default,
+    containerFormats: container_formats.default,
+    custom: COMMON_PROPERTIES,
+  }
+  const view = { multiStore: false, showDirectUrl: false, showLocations: false, order: <T>(all: T) => all }
+  const core = { stores: { multi: false, all: [] }, imports: { offered: [] }, limits: {} } as unknown as Core
+  return `${JSON.stringify(v2Document(v2Routes(core, { schema, view, cacheManagement: false }), schema), undefined, 1)}\n`
+}
+
 const stores = await loadStores()
-const outputs = { 'docs/configuration.md': printMarkdown(stores), 'etc/glance-api.conf': printSample(stores) }
+const outputs = {
+  'docs/openapi.json': printOpenApi(),
+  'docs/configuration.md': printMarkdown(stores),
+  'etc/glance-api.conf': printSample(stores),
+}
 for (const [name, content] of Object.entries(outputs)) {
   const path = fileURLToPath(new URL(`../${name}`, import.meta.url))
   if (!process.argv.includes('--check')) {

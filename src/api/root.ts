@@ -65,8 +65,8 @@ export interface HealthOptions {
   readonly disable_by_file_path: string | undefined
 }
 
-/** Answers that need no identity: version documents and the health check. */
-export function rootFace(offer: Offer, health: HealthOptions): Face<undefined> {
+/** Answers that need no identity: version documents, the health check, and the OpenAPI document. */
+export function rootFace(offer: Offer, health: HealthOptions, document: unknown): Face<undefined> {
   const versions =
     (status: number) =>
     async (request: ApiRequest<undefined>): Promise<ApiResponse> => ({
@@ -81,6 +81,7 @@ export function rootFace(offer: Offer, health: HealthOptions): Face<undefined> {
     routes.push({ method, path: '/versions/*', handle: versions(200) })
     routes.push({ method, path: '/healthcheck', handle: healthcheck })
   }
+  routes.push({ method: 'GET', path: '/openapi.json', handle: async () => ({ status: 200, json: document }) })
   return {
     prefix: '',
     routes,

@@ -649,6 +649,11 @@ describe('judge()', () => {
     refused(data, 'qcow2', /does not match stream data gpt/)
   })
 
+  it('refuses data that is several things and not safe as one of them, even where a match is not required', () => {
+    const backed = patched(qcow2(), { 8: u64be(512n) })
+    for (const declared of ['raw', 'qcow2', 'iso']) refused(fixedVhd(backed), declared, UNSAFE, lenient)
+  })
+
   it('refuses every other data that is several things at once', () => {
     const headed = (head: Buffer) => patched(iso(), { 0: head.subarray(0, 512) })
     const several: readonly Buffer[] = [

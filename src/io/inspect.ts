@@ -96,7 +96,12 @@ export interface Verdict {
  */
 export function judge(inspection: Inspection, declared: string, size: number, options: JudgeOptions): Verdict {
   const found = single(inspection.matches, declared)
-  if (found === undefined) return unmatched(severalFormats(inspection), options)
+  if (found === undefined) {
+    // Nobody knows as which of them it will be opened; a partition table alone leads nowhere else.
+    const risky = inspection.matches.filter(({ format }) => format !== 'gpt')
+    if (!options.requireMatch) for (const match of risky) checkSafety(match, options)
+    return unmatched(severalFormats(inspection), options)
+  }
   if (!fits(found.format, declared)) {
     return unmatched(`Image disk_format ${declared} does not match stream data ${found.format}`, options)
   }

@@ -40,7 +40,12 @@ const namespaceReader = (help: string, ...operations: string[]) =>
   ({ check: ADMIN_OR_READER_OF_NAMESPACE, help, operations, deprecated: METADEF_DEFAULT }) as const satisfies Rule
 const metadefAdmin = (help: string, ...operations: string[]) =>
   ({ check: METADEF_ADMIN, help, operations }) as const satisfies Rule
-const inner = (help: string, ...operations: string[]) => ({ check: DEFAULT, help, operations }) as const satisfies Rule
+const unasked = (help: string) =>
+  ({
+    check: DEFAULT,
+    help: `${help} Not asked anywhere; known so that files which name it stay valid.`,
+    operations: [],
+  }) as const satisfies Rule
 
 /** Every rule with its default. Operators override them by name in policy.yaml. */
 export const RULES = {
@@ -219,10 +224,10 @@ export const RULES = {
   delete_metadef_tag: metadefAdmin('Delete a tag of a namespace.', `DELETE ${NAMESPACE}/tags/{tag_name}`),
   delete_metadef_tags: metadefAdmin('Delete all tags of a namespace.', `DELETE ${NAMESPACE}/tags`),
 
-  get_task: inner('Read a task on behalf of another operation.', 'GET /v2/tasks/{task_id}'),
-  get_tasks: inner('Read tasks on behalf of another operation.', 'GET /v2/tasks'),
-  add_task: inner('Start a task on behalf of another operation, such as an import.', 'POST /v2/tasks'),
-  modify_task: inner('Not asked anywhere; known so that files which name it stay valid.', 'DELETE /v2/tasks/{task_id}'),
+  get_task: unasked('Read a task.'),
+  get_tasks: unasked('List tasks.'),
+  add_task: unasked('Start a task.'),
+  modify_task: unasked('Change a task.'),
   tasks_api_access: admin(
     'Use the task API.',
     'GET /v2/tasks/{task_id}',

@@ -8,7 +8,9 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort } from '../support/product.ts'
+import { courseOf, differential } from './differential/run.ts'
 import { kit, reference, script, show } from './kit.ts'
+import { openApiConformance } from './openapi/run.ts'
 import { type Running, type Setup, withService } from './service.ts'
 import { clients } from './suites/clients.ts'
 import { gophercloud } from './suites/gophercloud.ts'
@@ -62,6 +64,9 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
   multi: (run) => tempestIn(run, 'multi'),
   cache: (run) => tempestIn(run, 'cache'),
   single: (run) => tempestIn(run, 'single'),
+  // Both bring servers of their own, and would be the same against the reference.
+  differential: async () => (reference ? [] : [await differential(courseOf(process.env))]),
+  openapi: async () => (reference ? [] : [await openApiConformance(process.env)]),
   images: async (run) => {
     if (!reference) return [await imagesOfDayOne(join(run.run, 'images'))]
     return await withService({ ...run, name: 'images' }, { stores: [], nodes: 1 }, async ({ place }) => [

@@ -341,7 +341,7 @@ function generalize(text: string, asked: string, bindings: Bindings, name: () =>
 const IGNORED = new Set(['date', 'connection', 'server', 'keep-alive', 'transfer-encoding'])
 
 /** The answer to a request as it stands: nothing is added to it but Host, and Content-Length where it has a body. */
-function ask(baseUrl: string, request: Request, signal: AbortSignal): Promise<Response> {
+export function ask(baseUrl: string, request: Request, signal: AbortSignal): Promise<Response> {
   const { hostname, port } = new URL(baseUrl)
   const headers: Record<string, string> = Object.fromEntries(request.headers)
   const bytes = request.body === undefined ? undefined : bodyBytes(request.body)

@@ -1,5 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { ByteSource } from '../../io/bytes.ts'
+import type { RuleName } from '../../policy/rules.ts'
 
 export type Method = 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
 
@@ -37,6 +38,22 @@ export interface ApiResponse {
   readonly data?: ByteSource
 }
 
+export type JsonSchema = Readonly<Record<string, unknown>>
+
+/** What the API document (openapi.ts) tells of a route. A schema is a JSON schema, or the name of one of the document's. */
+export interface Description {
+  readonly summary: string
+  /** Policy rules that are asked; callers whom they deny get 403, or 404 where they may not even see what it is about. */
+  readonly rules?: readonly RuleName[]
+  /** Parameters of the query, and headers, beside those of every route. */
+  readonly query?: Readonly<Record<string, JsonSchema>>
+  readonly headers?: Readonly<Record<string, JsonSchema>>
+  /** The request's body by media type. */
+  readonly body?: Readonly<Record<string, string | JsonSchema>>
+  /** Answers that are no errors, by status: the schema of their JSON, `data` for the bytes of an image, null for no body. */
+  readonly answers: Readonly<Record<number, string | JsonSchema | null>>
+}
+
 export interface Route<Context> {
   readonly method: Method
   /** `/images/:image_id/file`; parameters take one segment each. */
@@ -45,5 +62,6 @@ export interface Route<Context> {
   readonly plane?: 'control' | 'data'
   /** An unexpected body is answered with 400 instead of being ignored. */
   readonly rejectsBody?: boolean
+  readonly describe?: Description
   readonly handle: (request: ApiRequest<Context>) => Promise<ApiResponse>
 }

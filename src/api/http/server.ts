@@ -341,7 +341,7 @@ async function readJson(body: ByteSource, limit: number): Promise<unknown> {
   }
   let value: unknown
   try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks)))
+    value = JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks)))
   } catch (cause) {
     throw new ServiceError('invalid', 'Malformed JSON in request body.', { cause })
   }

@@ -11,7 +11,7 @@ import {
 import type { Core, RequestContext } from '../../core/core.ts'
 import type { CachedImage } from '../../domain/cached-image.ts'
 import { ServiceError } from '../../domain/errors.ts'
-import type { ApiResponse, Method, Route } from '../http/route.ts'
+import type { ApiResponse, Description, JsonSchema, Method, Route } from '../http/route.ts'
 import { imageId } from './images.ts'
 
 type CacheRoute = Route<RequestContext>
@@ -31,6 +31,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'GET',
     path: '/cache',
+    describe: {
+      summary: 'List the images that this node has cached, or is asked to cache',
+      rules: ['cache_list'],
+      answers: { 200: 'cache' },
+    },
     handle: async ({ context }) => {
       const { cached, queued } = await listCache(core, context)
       return { status: 200, json: { cached_images: cached.map(show), queued_images: queued } }
@@ -39,6 +44,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'DELETE',
     path: '/cache',
+    describe: {
+      summary: 'Empty the cache of this node, its queue, or both',
+      rules: ['cache_delete'],
+      answers: { 204: null },
+    },
     handle: async ({ context, headers }) => {
       await clearCache(core, context, String(headers['x-image-cache-clear-target'] ?? '').toLowerCase())
       return { status: 204 }
@@ -47,6 +57,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'DELETE',
     path: '/cache/:image_id',
+    describe: {
+      summary: 'Remove an image from the cache of this node, and from its queue',
+      rules: ['cache_delete'],
+      answers: { 204: null },
+    },
     handle: async (request) => {
       await uncacheImage(core, request.context, imageId(request))
       return { status: 204 }
@@ -55,6 +70,7 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'PUT',
     path: '/cache/:image_id',
+    describe: { summary: 'Ask this node to cache an image', rules: ['cache_image'], answers: { 202: null } },
     handle: async (request) => {
       await cacheImage(core, request.context, imageId(request))
       return { status: 202 }
@@ -63,6 +79,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'GET',
     path: '/cache/nodes/:image_id',
+    describe: {
+      summary: 'List the nodes that have cached an image',
+      rules: ['list_cached_nodes'],
+      answers: { 200: 'cache_nodes' },
+    },
     handle: async (request) => ({
       status: 200,
       json: await listCachedNodes(core, request.context, imageId(request)),
@@ -71,6 +92,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'POST',
     path: '/cache/clean',
+    describe: {
+      summary: 'Remove what broken or stalled downloads left in the cache',
+      rules: ['cache_clean'],
+      answers: { 200: null },
+    },
     handle: async ({ context }) => {
       await cleanCache(core, context)
       return { status: 200 }
@@ -79,6 +105,11 @@ export const cacheRoutes = (core: Core): readonly CacheRoute[] => [
   {
     method: 'POST',
     path: '/cache/prune',
+    describe: {
+      summary: 'Evict images until the cache is within its size',
+      rules: ['cache_prune'],
+      answers: { 200: 'cache_pruned' },
+    },
     handle: async ({ context }) => {
       const { files, bytes } = await pruneCache(core, context)
       return { status: 200, json: { total_files_pruned: files, total_bytes_pruned: bytes } }
@@ -92,16 +123,19 @@ export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
     {
       method: 'GET',
       path: '/cached_images',
+      describe: managed('List the cached images', 'cached_images'),
       handle: async ({ context }) => done({ cached_images: (await managedCache(core, context).list()).map(show) }),
     },
     {
       method: 'DELETE',
       path: '/cached_images',
+      describe: managed('Empty the cache', 'deleted'),
       handle: async ({ context }) => done({ num_deleted: await managedCache(core, context).evictAll() }),
     },
     {
       method: 'DELETE',
       path: '/cached_images/:image_id',
+      describe: managed('Remove an image from the cache', NOTHING),
       handle: async (request) => {
         await managedCache(core, request.context).evict(imageId(request))
         return done(null)
@@ -110,16 +144,19 @@ export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
     {
       method: 'GET',
       path: '/queued_images',
+      describe: managed('List the images that are to be cached', 'queued_images'),
       handle: async ({ context }) => done({ queued_images: await managedCache(core, context).queued() }),
     },
     {
       method: 'DELETE',
       path: '/queued_images',
+      describe: managed('Empty the queue of the cache', 'deleted'),
       handle: async ({ context }) => done({ num_deleted: await managedCache(core, context).dequeueAll() }),
     },
     {
       method: 'PUT',
       path: '/queued_images/:image_id',
+      describe: managed('Ask this node to cache an image', NOTHING),
       handle: async (request) => {
         await managedCache(core, request.context).enqueue(imageId(request))
         return done(null)
@@ -128,6 +165,7 @@ export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
     {
       method: 'DELETE',
       path: '/queued_images/:image_id',
+      describe: managed('Remove an image from the queue of the cache', NOTHING),
       handle: async (request) => {
         await managedCache(core, request.context).dequeue(imageId(request))
         return done(null)
@@ -136,6 +174,13 @@ export const cacheManagementRoutes = (core: Core): readonly CacheRoute[] => {
   ]
   return [...routes, ...others(routes)]
 }
+
+const NOTHING: JsonSchema = { type: 'null' }
+const managed = (summary: string, answer: string | JsonSchema): Description => ({
+  summary,
+  rules: ['manage_image_cache'],
+  answers: { 200: answer },
+})
 
 const done = (json: unknown): ApiResponse => ({ status: 200, json })
 

@@ -10,6 +10,10 @@ export const schemaRoutes = (schemas: Schemas): readonly Route<RequestContext>[]
   (['image', 'images', 'member', 'members', 'task', 'tasks'] as const).map((name) => ({
     method: 'GET',
     path: `/schemas/${name}`,
+    describe: {
+      summary: `The schema of ${name.endsWith('s') ? 'several' : 'one'}: ${name}`,
+      answers: { 200: 'schema' },
+    },
     rejectsBody: !name.startsWith('task'),
     handle: async () => ({ status: 200, json: schemas[name] }),
   }))
@@ -20,6 +24,7 @@ export const infoRoutes = (core: Core): readonly Route<RequestContext>[] => {
     {
       method: 'GET',
       path: '/info/import',
+      describe: { summary: 'The ways to import images', answers: { 200: 'import_info' } },
       rejectsBody: true,
       handle: async () => ({
         status: 200,
@@ -31,12 +36,18 @@ export const infoRoutes = (core: Core): readonly Route<RequestContext>[] => {
     {
       method: 'GET',
       path: '/info/stores',
+      describe: { summary: 'The stores', answers: { 200: 'stores' } },
       rejectsBody: true,
       handle: async () => ({ status: 200, json: { stores: listStores(core).map(summary) } }),
     },
     {
       method: 'GET',
       path: '/info/stores/detail',
+      describe: {
+        summary: 'The stores, and how they are configured',
+        rules: ['stores_info_detail'],
+        answers: { 200: 'stores' },
+      },
       rejectsBody: true,
       handle: async ({ context }) => ({
         status: 200,
@@ -53,6 +64,7 @@ export const infoRoutes = (core: Core): readonly Route<RequestContext>[] => {
     {
       method: 'GET',
       path: '/info/usage',
+      describe: { summary: 'What the project uses, and its limits', answers: { 200: 'usage' } },
       rejectsBody: true,
       handle: async ({ context }) => ({
         status: 200,

@@ -11,6 +11,13 @@ export const imageDataRoutes = (core: Core): readonly Route<RequestContext>[] =>
   {
     method: 'GET',
     path: '/images/:image_id/file',
+    describe: {
+      summary: 'Download the data of an image',
+      rules: ['get_image', 'download_image', 'download_from_store'],
+      query: { prefer: { type: 'string', description: 'Stores to read from first, with commas between them' } },
+      headers: { Range: { type: 'string' } },
+      answers: { 200: 'data', 204: null, 206: 'data' },
+    },
     plane: 'data',
     rejectsBody: true,
     handle: async (request) => {
@@ -33,6 +40,13 @@ export const imageDataRoutes = (core: Core): readonly Route<RequestContext>[] =>
   {
     method: 'PUT',
     path: '/images/:image_id/file',
+    describe: {
+      summary: 'Upload the data of an image',
+      rules: ['get_image', 'upload_image'],
+      headers: { 'X-Image-Meta-Store': { type: 'string' }, 'x-openstack-image-size': { type: 'integer', minimum: 0 } },
+      body: { 'application/octet-stream': 'data' },
+      answers: { 204: null },
+    },
     plane: 'data',
     handle: async (request) => {
       admitContentType(request)

@@ -15,6 +15,7 @@ import type { ImageId } from '../../domain/ids.ts'
 import type { ImageAttributes } from '../../domain/image.ts'
 import type { ApiRequest, Route } from '../http/route.ts'
 import { admitAmount, admitName, isWritable, READ_ONLY, readOnlyError, reservedError, WRITABLE } from './attributes.ts'
+import { IMAGE_LIST_QUERY, IMAGE_PATCHES } from './document.ts'
 import { pageLink, parseListQuery } from './list-query.ts'
 import { parsePatch, patchDialect } from './patch.ts'
 import { admitAttribute, admitParameter, type Validate } from './validation.ts'
@@ -45,6 +46,12 @@ export function imageRoutes(
     {
       method: 'GET',
       path: '/images',
+      describe: {
+        summary: 'List images',
+        rules: ['get_images', 'get_image', 'get_image_location'],
+        query: IMAGE_LIST_QUERY,
+        answers: { 200: 'images' },
+      },
       handle: async (request) => {
         const query = parseListQuery(request.query, core.limits)
         const { images, next } = await listImages(core, request.context, query)
@@ -62,6 +69,12 @@ export function imageRoutes(
     {
       method: 'POST',
       path: '/images',
+      describe: {
+        summary: 'Create an image',
+        rules: ['add_image', 'publicize_image', 'communitize_image'],
+        body: { 'application/json': 'image' },
+        answers: { 201: 'image' },
+      },
       handle: async (request) => {
         const draft = parseDraft(await expectedBody(request), validateImage)
         const image = await createImage(core, request.context, draft)
@@ -75,6 +88,7 @@ export function imageRoutes(
     {
       method: 'GET',
       path: '/images/:image_id',
+      describe: { summary: 'Show an image', rules: ['get_image', 'get_image_location'], answers: { 200: 'image' } },
       rejectsBody: true,
       handle: async (request) => ({
         status: 200,
@@ -84,6 +98,19 @@ export function imageRoutes(
     {
       method: 'PATCH',
       path: '/images/:image_id',
+      describe: {
+        summary: 'Change an image',
+        rules: [
+          'get_image',
+          'modify_image',
+          'publicize_image',
+          'communitize_image',
+          'set_image_location',
+          'delete_image_location',
+        ],
+        body: IMAGE_PATCHES,
+        answers: { 200: 'image' },
+      },
       handle: async (request) => {
         const dialect = patchDialect(request.headers['content-type'])
         const patches = parsePatch(await expectedBody(request), dialect, validateImage, {
@@ -95,6 +122,7 @@ export function imageRoutes(
     {
       method: 'DELETE',
       path: '/images/:image_id',
+      describe: { summary: 'Delete an image', rules: ['get_image', 'delete_image'], answers: { 204: null } },
       rejectsBody: true,
       handle: async (request) => {
         const { requestId } = await deleteImage(core, request.context, imageId(request))
@@ -105,6 +133,11 @@ export function imageRoutes(
       (action): Route<RequestContext> => ({
         method: 'POST',
         path: `/images/:image_id/actions/${action}`,
+        describe: {
+          summary: `${action === 'reactivate' ? 'Reactivate' : 'Deactivate'} an image`,
+          rules: ['get_image', action],
+          answers: { 204: null },
+        },
         rejectsBody: true,
         handle: async (request) => {
           const to = action === 'reactivate' ? 'active' : 'deactivated'
@@ -116,6 +149,7 @@ export function imageRoutes(
     {
       method: 'PUT',
       path: '/images/:image_id/tags/:tag_value',
+      describe: { summary: 'Add a tag to an image', rules: ['get_image', 'modify_image'], answers: { 204: null } },
       rejectsBody: true,
       handle: async (request) => {
         const tag = request.params['tag_value'] ?? ''
@@ -128,6 +162,7 @@ export function imageRoutes(
     {
       method: 'DELETE',
       path: '/images/:image_id/tags/:tag_value',
+      describe: { summary: 'Remove a tag of an image', rules: ['get_image', 'modify_image'], answers: { 204: null } },
       rejectsBody: true,
       handle: async (request) => {
         await removeTag(core, request.context, imageId(request), request.params['tag_value'] ?? '')

@@ -12,6 +12,13 @@ export const importRoutes = (core: Core): readonly Route<RequestContext>[] => [
   {
     method: 'PUT',
     path: '/images/:image_id/stage',
+    describe: {
+      summary: 'Upload data that waits to be imported',
+      rules: ['get_image', 'modify_image'],
+      headers: { 'x-openstack-image-size': { type: 'integer', minimum: 0 } },
+      body: { 'application/octet-stream': 'data' },
+      answers: { 204: null },
+    },
     plane: 'data',
     handle: async (request) => {
       if (!core.imports.offered.includes('glance-direct')) {
@@ -29,6 +36,13 @@ export const importRoutes = (core: Core): readonly Route<RequestContext>[] => [
   {
     method: 'POST',
     path: '/images/:image_id/import',
+    describe: {
+      summary: 'Begin to import data into an image',
+      rules: ['get_image', 'modify_image', 'copy_image'],
+      headers: { 'X-Image-Meta-Store': { type: 'string' } },
+      body: { 'application/json': 'import_request' },
+      answers: { 202: null },
+    },
     handle: async (request) => {
       const order = parseImport(core, await expectedBody(request), request)
       const { requestId } = await importImage(core, request.context, imageId(request), order)

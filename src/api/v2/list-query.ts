@@ -58,6 +58,7 @@ export function parseListQuery(query: Query, limits: PageLimits): ImageQuery {
     admitParameter(name)
     admitParameter(value)
   }
+  if (last(query, 'changes-since')) throw invalid('The "changes-since" filter is no longer available on v2.')
   const memberStatus = last(query, 'member_status') ?? 'accepted'
   if (memberStatus !== 'all' && !(MEMBER_STATUSES as readonly string[]).includes(memberStatus)) {
     throw invalid(`Invalid status: ${memberStatus}`)
@@ -66,8 +67,8 @@ export function parseListQuery(query: Query, limits: PageLimits): ImageQuery {
     visibility: parseVisibility(last(query, 'visibility')),
     memberStatus: memberStatus as MemberStatus | 'all',
     limit: Math.min(parseLimit(last(query, 'limit')) ?? limits.pageDefault, limits.pageMax),
-    marker: parseMarker(last(query, 'marker')),
     sort: parseSort(query),
+    marker: parseMarker(last(query, 'marker')),
     hidden: parseHidden(last(query, 'os_hidden')),
     filters: parseFilters(query),
   }
@@ -138,7 +139,6 @@ function descending(text: string): boolean {
 }
 
 function parseFilters(query: Query): readonly ImageFilter[] {
-  if (last(query, 'changes-since')) throw invalid('The "changes-since" filter is no longer available on v2.')
   const filters: ImageFilter[] = all(query, 'tag').map((tag) => ({ by: 'tag', tag }))
   const single = new Map(query.filter(([name]) => !NOT_FILTERS.has(name)))
   for (const [name, value] of single) filters.push(parseFilter(name, value))

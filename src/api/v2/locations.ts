@@ -4,6 +4,7 @@ import { deleteFromStore, listLocations } from '../../core/locations.ts'
 import type { LocationUri } from '../../domain/ids.ts'
 import type { Route } from '../http/route.ts'
 import { expectedBody, imageId } from './images.ts'
+import { NEW_LOCATION } from './schemas.ts'
 import { validator } from './validation.ts'
 import { locationView } from './views.ts'
 
@@ -11,6 +12,11 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
   {
     method: 'GET',
     path: '/images/:image_id/locations',
+    describe: {
+      summary: 'List the locations of an image',
+      rules: ['get_image', 'fetch_image_location'],
+      answers: { 200: 'locations' },
+    },
     rejectsBody: true,
     handle: async (request) => ({
       status: 200,
@@ -20,6 +26,12 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
   {
     method: 'POST',
     path: '/images/:image_id/locations',
+    describe: {
+      summary: 'Say where the data of an image is; it is looked at after the answer',
+      rules: ['get_image', 'add_image_location'],
+      body: { 'application/json': 'new_location' },
+      answers: { 202: null },
+    },
     handle: async (request) => {
       const location = parseLocation(await expectedBody(request))
       await addLocation(core, request.context, imageId(request), location)
@@ -29,6 +41,11 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
   {
     method: 'DELETE',
     path: '/stores/:store_id/:image_id',
+    describe: {
+      summary: 'Remove the data of an image from a store',
+      rules: ['get_image', 'delete_image_location', 'get_image_location'],
+      answers: { 204: null },
+    },
     rejectsBody: true,
     handle: async (request) => {
       await deleteFromStore(core, request.context, request.params['store_id'] ?? '', imageId(request))
@@ -37,27 +54,7 @@ export const locationRoutes = (core: Core): readonly Route<RequestContext>[] => 
   },
 ]
 
-/** Never served. */
-const validateLocation = validator('location', {
-  properties: {
-    add_location: {
-      type: 'object',
-      properties: {
-        url: { type: 'string' },
-        validation_data: {
-          type: 'object',
-          additionalProperties: false,
-          properties: {
-            os_hash_algo: { type: 'string', maxLength: 64, enum: ['sha1', 'sha256', 'sha512', 'md5'] },
-            os_hash_value: { type: 'string', maxLength: 128 },
-          },
-          dependencies: { os_hash_value: ['os_hash_algo'], os_hash_algo: ['os_hash_value'] },
-        },
-      },
-      required: ['url'],
-    },
-  },
-})
+const validateLocation = validator('location', { properties: { add_location: NEW_LOCATION } })
 
 function parseLocation(body: unknown): NewLocation {
   validateLocation({ add_location: body })

@@ -15,6 +15,11 @@ export const memberRoutes = (core: Core): readonly Route<RequestContext>[] => [
   {
     method: 'GET',
     path: '/images/:image_id/members',
+    describe: {
+      summary: 'List the members of an image',
+      rules: ['get_image', 'get_members', 'get_member'],
+      answers: { 200: 'members' },
+    },
     rejectsBody: true,
     handle: async (request) => {
       const members = await listMembers(core, request.context, imageId(request))
@@ -24,6 +29,12 @@ export const memberRoutes = (core: Core): readonly Route<RequestContext>[] => [
   {
     method: 'POST',
     path: '/images/:image_id/members',
+    describe: {
+      summary: 'Share an image with a project',
+      rules: ['get_image', 'add_member'],
+      body: { 'application/json': 'member_create' },
+      answers: { 200: 'member' },
+    },
     handle: async (request) => {
       const member = parseMember(await expectedBody(request))
       return { status: 200, json: memberView(await addMember(core, request.context, imageId(request), member)) }
@@ -32,6 +43,7 @@ export const memberRoutes = (core: Core): readonly Route<RequestContext>[] => [
   {
     method: 'GET',
     path: '/images/:image_id/members/:member_id',
+    describe: { summary: 'Show a member of an image', rules: ['get_image', 'get_member'], answers: { 200: 'member' } },
     rejectsBody: true,
     handle: async (request) => ({
       status: 200,
@@ -41,6 +53,12 @@ export const memberRoutes = (core: Core): readonly Route<RequestContext>[] => [
   {
     method: 'PUT',
     path: '/images/:image_id/members/:member_id',
+    describe: {
+      summary: 'Accept or reject an image that is shared',
+      rules: ['get_image', 'get_member', 'modify_member'],
+      body: { 'application/json': 'member_update' },
+      answers: { 200: 'member' },
+    },
     handle: async (request) => {
       const status = parseStatus(await expectedBody(request))
       const member = await answerMembership(core, request.context, imageId(request), memberId(request), status)
@@ -50,6 +68,11 @@ export const memberRoutes = (core: Core): readonly Route<RequestContext>[] => [
   {
     method: 'DELETE',
     path: '/images/:image_id/members/:member_id',
+    describe: {
+      summary: 'Stop sharing an image with a project',
+      rules: ['get_image', 'get_member', 'delete_member'],
+      answers: { 204: null },
+    },
     rejectsBody: true,
     handle: async (request) => {
       await removeMember(core, request.context, imageId(request), memberId(request))

@@ -1,5 +1,5 @@
 // The JSON schemas of metadata definitions, served at /v2/schemas/metadefs.
-import type { JsonSchema } from './schemas.ts'
+import type { JsonSchema } from '../http/route.ts'
 
 const text = (maxLength?: number, description?: string) => ({
   type: 'string',

@@ -32,7 +32,9 @@ import {
   prefixed,
   TAG_SORT_KEYS,
 } from '../../domain/metadef.ts'
+import type { RuleName } from '../../policy/rules.ts'
 import type { ApiRequest, ApiResponse, Route } from '../http/route.ts'
+import { NAMESPACE_LIST_QUERY, RESOURCE_TYPE_QUERY, TAG_LIST_QUERY } from './document.ts'
 import { expectedBody } from './images.ts'
 import { last, type PageLimits, pageLink, parseLimit, type Query } from './list-query.ts'
 import { METADEF_SCHEMAS, namelessProperty, TAG_LIST } from './metadef-schemas.ts'
@@ -69,6 +71,7 @@ const nameOf = (request: Request): string => request.params['name'] as string
 export const metadefSchemaRoutes: readonly MetadefRoute[] = Object.entries(METADEF_SCHEMAS).map(([name, schema]) => ({
   method: 'GET',
   path: `/schemas/metadefs/${name}`,
+  describe: { summary: `The schema of metadata definitions: ${name}`, answers: { 200: 'schema' } },
   rejectsBody: true,
   handle: async () => ok(schema),
 }))
@@ -89,6 +92,11 @@ const resourceTypeRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[]
   {
     method: 'GET',
     path: '/metadefs/resource_types',
+    describe: {
+      summary: 'List resource types',
+      rules: ['list_metadef_resource_types', 'get_metadef_namespace'],
+      answers: { 200: 'resource_types' },
+    },
     rejectsBody: true,
     handle: async ({ context }) =>
       ok({ resource_types: (await listResourceTypes(core, context)).map(resourceTypeView) }),
@@ -96,6 +104,11 @@ const resourceTypeRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[]
   {
     method: 'GET',
     path: `${ONE}/resource_types`,
+    describe: {
+      summary: 'List the resource types that a namespace is for',
+      rules: ['get_metadef_namespace', 'get_metadef_resource_type', 'list_metadef_resource_types'],
+      answers: { 200: 'metadef_resource_types' },
+    },
     rejectsBody: true,
     handle: async (request) => {
       const associations = await listAssociations(core, request.context, namespaceOf(request))
@@ -105,6 +118,12 @@ const resourceTypeRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[]
   {
     method: 'POST',
     path: `${ONE}/resource_types`,
+    describe: {
+      summary: 'Say that a namespace is for a resource type',
+      rules: ['get_metadef_namespace', 'add_metadef_resource_type_association'],
+      body: { 'application/json': 'metadef_resource_type' },
+      answers: { 201: 'metadef_resource_type' },
+    },
     handle: async (request) => {
       const draft = parse.association(await changingBody(request))
       return created(associationView(await addAssociation(core, request.context, namespaceOf(request), draft)))
@@ -113,6 +132,11 @@ const resourceTypeRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[]
   {
     method: 'DELETE',
     path: `${ONE}/resource_types/:name`,
+    describe: {
+      summary: 'Say that a namespace is no longer for a resource type',
+      rules: ['get_metadef_namespace', 'remove_metadef_resource_type_association'],
+      answers: { 204: null },
+    },
     rejectsBody: true,
     handle: async (request) => {
       await removeAssociation(core, request.context, namespaceOf(request), nameOf(request))
@@ -125,6 +149,12 @@ const namespaceRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] =>
   {
     method: 'GET',
     path: LIST,
+    describe: {
+      summary: 'List namespaces',
+      rules: ['get_metadef_namespaces', 'get_metadef_namespace', 'list_metadef_resource_types'],
+      query: NAMESPACE_LIST_QUERY,
+      answers: { 200: 'metadef_namespaces' },
+    },
     handle: async (request) => {
       const query = parseNamespaceQuery(request.query, core.limits)
       const { namespaces, next } = await listNamespaces(core, request.context, query)
@@ -142,6 +172,19 @@ const namespaceRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] =>
   {
     method: 'POST',
     path: LIST,
+    describe: {
+      summary: 'Create a namespace',
+      rules: [
+        'get_metadef_namespace',
+        'add_metadef_namespace',
+        'add_metadef_object',
+        'add_metadef_property',
+        'add_metadef_tag',
+        'add_metadef_resource_type_association',
+      ],
+      body: { 'application/json': 'metadef_namespace' },
+      answers: { 201: 'metadef_namespace' },
+    },
     handle: async (request) => {
       const body = await changingBody(request)
       const drafts = parse.definitions(body)
@@ -156,6 +199,22 @@ const namespaceRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] =>
   {
     method: 'GET',
     path: ONE,
+    describe: {
+      summary: 'Show a namespace with all that is in it',
+      rules: [
+        'get_metadef_namespace',
+        'get_metadef_object',
+        'get_metadef_property',
+        'get_metadef_tag',
+        'list_metadef_resource_types',
+        'get_metadef_objects',
+        'get_metadef_properties',
+        'get_metadef_tags',
+        'get_metadef_resource_type',
+      ],
+      query: RESOURCE_TYPE_QUERY,
+      answers: { 200: 'metadef_namespace' },
+    },
     rejectsBody: true,
     handle: async (request) => {
       const { namespace, definitions } = await showNamespace(core, request.context, namespaceOf(request))
@@ -166,6 +225,12 @@ const namespaceRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] =>
   {
     method: 'PUT',
     path: ONE,
+    describe: {
+      summary: 'Replace a namespace',
+      rules: ['get_metadef_namespace', 'modify_metadef_namespace'],
+      body: { 'application/json': 'metadef_namespace' },
+      answers: { 200: 'metadef_namespace' },
+    },
     handle: async (request) => {
       const draft = parse.namespace(await changingBody(request), 'update')
       return ok(namespaceView(await replaceNamespace(core, request.context, namespaceOf(request), draft)))
@@ -174,6 +239,11 @@ const namespaceRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] =>
   {
     method: 'DELETE',
     path: ONE,
+    describe: {
+      summary: 'Delete a namespace',
+      rules: ['get_metadef_namespace', 'delete_metadef_namespace'],
+      answers: { 204: null },
+    },
     rejectsBody: true,
     handle: async (request) => {
       await deleteNamespace(core, request.context, namespaceOf(request))
@@ -186,6 +256,11 @@ const propertyRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => 
   {
     method: 'GET',
     path: `${ONE}/properties`,
+    describe: {
+      summary: 'List the properties of a namespace',
+      rules: ['get_metadef_namespace', 'get_metadef_properties', 'get_metadef_property'],
+      answers: { 200: 'metadef_properties' },
+    },
     rejectsBody: true,
     handle: async (request) => {
       const properties = await metadefProperties.list(core, request.context, namespaceOf(request))
@@ -195,6 +270,12 @@ const propertyRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => 
   {
     method: 'POST',
     path: `${ONE}/properties`,
+    describe: {
+      summary: 'Create a property',
+      rules: ['get_metadef_namespace', 'add_metadef_property'],
+      body: { 'application/json': 'metadef_property' },
+      answers: { 201: 'metadef_property' },
+    },
     handle: async (request) => {
       const draft = parse.property(await changingBody(request), 'create')
       return created(propertyView(await metadefProperties.add(core, request.context, namespaceOf(request), draft)))
@@ -204,6 +285,12 @@ const propertyRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => 
   {
     method: 'GET',
     path: `${ONE}/properties/:name`,
+    describe: {
+      summary: 'Show a property',
+      rules: ['get_metadef_namespace', 'get_metadef_property'],
+      query: RESOURCE_TYPE_QUERY,
+      answers: { 200: 'metadef_property' },
+    },
     handle: async (request) => {
       const resourceType = last(request.query, 'resource_type')
       const where = [core, request.context, namespaceOf(request), nameOf(request)] as const
@@ -217,19 +304,30 @@ const propertyRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => 
   {
     method: 'PUT',
     path: `${ONE}/properties/:name`,
+    describe: {
+      summary: 'Replace a property',
+      rules: ['get_metadef_namespace', 'modify_metadef_property'],
+      body: { 'application/json': 'metadef_property' },
+      answers: { 200: 'metadef_property' },
+    },
     handle: async (request) => {
       const draft = parse.property(await changingBody(request), 'update')
       const where = [core, request.context, namespaceOf(request), nameOf(request)] as const
       return ok(propertyView(await metadefProperties.replace(...where, draft)))
     },
   },
-  removeOne(core, 'properties', metadefProperties, false),
+  removeOne(core, 'properties', metadefProperties, 'remove_metadef_property', false),
 ]
 
 const objectRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
   {
     method: 'GET',
     path: `${ONE}/objects`,
+    describe: {
+      summary: 'List the objects of a namespace',
+      rules: ['get_metadef_namespace', 'get_metadef_objects', 'get_metadef_object'],
+      answers: { 200: 'metadef_objects' },
+    },
     handle: async (request) => {
       parseObjectQuery(request.query)
       const namespace = namespaceOf(request)
@@ -241,6 +339,12 @@ const objectRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
   {
     method: 'POST',
     path: `${ONE}/objects`,
+    describe: {
+      summary: 'Create an object',
+      rules: ['get_metadef_namespace', 'add_metadef_object'],
+      body: { 'application/json': 'metadef_object' },
+      answers: { 201: 'metadef_object' },
+    },
     handle: async (request) => {
       const body = await changingBody(request)
       const draft = parse.object(body, 'create')
@@ -252,6 +356,11 @@ const objectRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
   {
     method: 'GET',
     path: `${ONE}/objects/:name`,
+    describe: {
+      summary: 'Show an object',
+      rules: ['get_metadef_namespace', 'get_metadef_object'],
+      answers: { 200: 'metadef_object' },
+    },
     rejectsBody: true,
     handle: async (request) => {
       const object = await metadefObjects.show(core, request.context, namespaceOf(request), nameOf(request))
@@ -261,6 +370,12 @@ const objectRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
   {
     method: 'PUT',
     path: `${ONE}/objects/:name`,
+    describe: {
+      summary: 'Replace an object',
+      rules: ['get_metadef_namespace', 'modify_metadef_object'],
+      body: { 'application/json': 'metadef_object' },
+      answers: { 200: 'metadef_object' },
+    },
     handle: async (request) => {
       const body = await changingBody(request)
       const draft = parse.object(body, 'update')
@@ -268,13 +383,19 @@ const objectRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
       return ok(objectAsGiven(body, objectView(namespaceOf(request), object)))
     },
   },
-  removeOne(core, 'objects', metadefObjects, true),
+  removeOne(core, 'objects', metadefObjects, 'delete_metadef_object', true),
 ]
 
 const tagRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
   {
     method: 'GET',
     path: `${ONE}/tags`,
+    describe: {
+      summary: 'List the tags of a namespace',
+      rules: ['get_metadef_namespace', 'get_metadef_tags'],
+      query: TAG_LIST_QUERY,
+      answers: { 200: 'metadef_tags' },
+    },
     handle: async (request) => {
       const { query } = request
       admitVisibility(query, [...NAMESPACE_VISIBILITIES, 'shared'])
@@ -289,6 +410,13 @@ const tagRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
   {
     method: 'POST',
     path: `${ONE}/tags`,
+    describe: {
+      summary: 'Replace the tags of a namespace, or add some',
+      rules: ['get_metadef_namespace', 'add_metadef_tags'],
+      headers: { 'X-Openstack-Append': { type: 'string' } },
+      body: { 'application/json': 'metadef_tag_names' },
+      answers: { 201: 'metadef_tag_names' },
+    },
     handle: async (request) => {
       const tags = parse.tags(await changingBody(request))
       await addTags(
@@ -301,10 +429,15 @@ const tagRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
       return created({ tags: tags.map(tagName) })
     },
   },
-  removeAll(core, 'tags', metadefTags),
+  removeAll(core, 'tags', metadefTags, ['delete_metadef_tags']),
   {
     method: 'GET',
     path: `${ONE}/tags/:name`,
+    describe: {
+      summary: 'Show a tag',
+      rules: ['get_metadef_namespace', 'get_metadef_tag'],
+      answers: { 200: 'metadef_tag' },
+    },
     rejectsBody: true,
     handle: async (request) =>
       ok(tagView(await metadefTags.show(core, request.context, namespaceOf(request), nameOf(request)))),
@@ -312,6 +445,11 @@ const tagRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
   {
     method: 'POST',
     path: `${ONE}/tags/:name`,
+    describe: {
+      summary: 'Create a tag',
+      rules: ['get_metadef_namespace', 'add_metadef_tag'],
+      answers: { 201: 'metadef_tag' },
+    },
     rejectsBody: true,
     handle: async (request) => {
       const draft = parse.tag({ name: nameOf(request) }, 'create')
@@ -321,23 +459,35 @@ const tagRoutes = (core: Core, parse: Parsers): readonly MetadefRoute[] => [
   {
     method: 'PUT',
     path: `${ONE}/tags/:name`,
+    describe: {
+      summary: 'Rename a tag',
+      rules: ['get_metadef_namespace', 'modify_metadef_tag'],
+      body: { 'application/json': 'metadef_tag' },
+      answers: { 200: 'metadef_tag' },
+    },
     handle: async (request) => {
       const draft = parse.tag(await changingBody(request), 'update')
       const where = [core, request.context, namespaceOf(request), nameOf(request)] as const
       return ok(tagView(await metadefTags.replace(...where, draft)))
     },
   },
-  removeOne(core, 'tags', metadefTags, true),
+  removeOne(core, 'tags', metadefTags, 'delete_metadef_tag', true),
 ]
 
 function removeAll<Item, Attributes>(
   core: Core,
   kind: string,
   useCases: DefinitionUseCases<Item, Attributes>,
+  rules: readonly RuleName[] = [],
 ): MetadefRoute {
   return {
     method: 'DELETE',
     path: `${ONE}/${kind}`,
+    describe: {
+      summary: `Delete all ${kind} of a namespace`,
+      rules: ['get_metadef_namespace', 'delete_metadef_namespace', ...rules],
+      answers: { 204: null },
+    },
     handle: async (request) => {
       await useCases.removeAll(core, request.context, namespaceOf(request))
       return DONE
@@ -349,11 +499,17 @@ function removeOne<Item, Attributes>(
   core: Core,
   kind: string,
   useCases: DefinitionUseCases<Item, Attributes>,
+  rule: RuleName,
   rejectsBody: boolean,
 ): MetadefRoute {
   return {
     method: 'DELETE',
     path: `${ONE}/${kind}/:name`,
+    describe: {
+      summary: `Delete one of the ${kind} of a namespace`,
+      rules: ['get_metadef_namespace', rule],
+      answers: { 204: null },
+    },
     rejectsBody,
     handle: async (request) => {
       await useCases.remove(core, request.context, namespaceOf(request), nameOf(request))
@@ -422,6 +578,7 @@ function parsers() {
     const found = schemasOf(body)
     for (const [name, schema] of found) {
       validate.namelessProperty(schema)
+      admitTextsWithin({ [name]: schema }, '')
       admitSchema(name, schema)
     }
     return found
@@ -480,6 +637,7 @@ function parsers() {
     property: (body: Json, doing: Doing) => {
       checked(body, validate.property, ['created_at', 'updated_at'])
       admitTexts('property', doing, body, ['name'])
+      admitTextsWithin(body, `Couldn't ${doing} metadata property: `)
       const name = body['name'] as string
       admitSchema(name, body)
       return { name, schema: body }
@@ -501,6 +659,14 @@ function admitTexts(kind: string, doing: Doing, body: Json, names: readonly stri
   const [first = ''] = names
   if (body[first] === '') throw invalid(`Couldn't ${doing} metadata ${kind}: ${first} may not be empty.`)
   for (const name of names) admitAttribute(name, body[name], `Couldn't ${doing} metadata ${kind}: `)
+}
+
+/** Texts at any depth, as those of `admitTexts`. */
+function admitTextsWithin(schema: Json, context: string): void {
+  for (const [name, value] of Object.entries(schema)) {
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) admitTextsWithin(value as Json, context)
+    else admitAttribute(name, value, context)
+  }
 }
 
 /** What the schema allows, though no Glance can read it back. */

@@ -49,14 +49,18 @@ export function v2Routes(core: Core, options: V2Options): readonly Route<Request
     ...infoRoutes(core),
     ...cacheRoutes(core),
     ...(options.cacheManagement ? cacheManagementRoutes(core) : []),
-    {
-      method: 'GET',
-      path: '',
-      handle: async (request) => ({ status: 302, headers: { location: `${request.baseUrl}/v2/` } }),
-    },
   ]
-  return routes.map(guarded)
+  return [...routes.map(guarded), ...toTheSlash]
 }
+
+/** Whatever is asked of the version itself, its address has a slash at the end. */
+const toTheSlash = (['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'] as const).map(
+  (method): Route<RequestContext> => ({
+    method,
+    path: '',
+    handle: async (request) => ({ status: 302, headers: { location: `${request.baseUrl}/v2/` } }),
+  }),
+)
 
 /** Callers without credentials may only look: what does more than that asks first who they are. */
 const guarded = (route: Route<RequestContext>): Route<RequestContext> =>

@@ -1,10 +1,9 @@
 // The JSON schemas that are served at /v2/schemas and validate what clients send.
 
 import { TASK_TRANSITIONS, TASK_TYPES } from '../../domain/task.ts'
+import type { JsonSchema } from '../http/route.ts'
 
 const UUID_PATTERN = '^([0-9a-fA-F]){8}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){4}-([0-9a-fA-F]){12}$'
-
-export type JsonSchema = Readonly<Record<string, unknown>>
 
 /** What an operator adds to images in schema-image.json. */
 export interface CustomProperties {
@@ -167,6 +166,24 @@ const taskDetails = {
   input: { type: ['null', 'object'], description: 'What was asked for, as JSON' },
   result: { type: ['null', 'object'], description: 'What came of it, as JSON' },
   message: text('A word to the owner, usually the reason of a failure'),
+}
+
+/** What clients send to add a location; never served. */
+export const NEW_LOCATION: JsonSchema = {
+  type: 'object',
+  properties: {
+    url: { type: 'string' },
+    validation_data: {
+      type: 'object',
+      additionalProperties: false,
+      properties: {
+        os_hash_algo: { type: 'string', maxLength: 64, enum: ['sha1', 'sha256', 'sha512', 'md5'] },
+        os_hash_value: { type: 'string', maxLength: 128 },
+      },
+      dependencies: { os_hash_value: ['os_hash_algo'], os_hash_algo: ['os_hash_value'] },
+    },
+  },
+  required: ['url'],
 }
 
 export function buildSchemas(options: SchemaOptions): Schemas {

@@ -6,6 +6,7 @@ import { isUuid, type TaskId } from '../../domain/ids.ts'
 import { TASK_COLUMNS, TASK_SORT_KEYS, type TaskColumn, type TaskQuery } from '../../domain/query.ts'
 import { TASK_TRANSITIONS, type TaskType } from '../../domain/task.ts'
 import type { ApiRequest, Route } from '../http/route.ts'
+import { TASK_LIST_QUERY } from './document.ts'
 import { expectedBody, imageId, parseDraft } from './images.ts'
 import { last, type PageLimits, pageLink, parseLimit, type Query } from './list-query.ts'
 import type { Validate } from './validation.ts'
@@ -23,6 +24,12 @@ export const taskRoutes = (
   {
     method: 'GET',
     path: '/tasks',
+    describe: {
+      summary: 'List tasks',
+      rules: ['tasks_api_access'],
+      query: TASK_LIST_QUERY,
+      answers: { 200: 'tasks' },
+    },
     handle: async (request) => {
       const read = () => parseQuery(request.query, core.limits)
       const { tasks, next } = await listTasks(core, request.context, read)
@@ -40,6 +47,12 @@ export const taskRoutes = (
   {
     method: 'POST',
     path: '/tasks',
+    describe: {
+      summary: 'Start a task',
+      rules: ['tasks_api_access'],
+      body: { 'application/json': 'task_create' },
+      answers: { 201: 'task' },
+    },
     handle: async (request) => {
       const read = async () => parseTask(await expectedBody(request), validateTask, validateImage)
       const task = await createTask(core, request.context, read)
@@ -53,6 +66,7 @@ export const taskRoutes = (
   {
     method: 'GET',
     path: '/tasks/:task_id',
+    describe: { summary: 'Show a task', rules: ['tasks_api_access'], answers: { 200: 'task' } },
     handle: async (request) => ({
       status: 200,
       json: taskView(await showTask(core, request.context, taskId(request))),
@@ -61,11 +75,13 @@ export const taskRoutes = (
   {
     method: 'DELETE',
     path: '/tasks/:task_id',
+    describe: { summary: 'Never allowed: tasks expire', rules: ['tasks_api_access'], answers: {} },
     handle: async (request) => deleteTask(core, request.context),
   },
   {
     method: 'GET',
     path: '/images/:image_id/tasks',
+    describe: { summary: 'List the tasks of an image', rules: ['get_image'], answers: { 200: 'image_tasks' } },
     rejectsBody: true,
     handle: async (request) => {
       const tasks = await listImageTasks(core, request.context, imageId(request))

@@ -1,6 +1,6 @@
 import { Ajv, type ErrorObject } from 'ajv'
 import { ServiceError } from '../../domain/errors.ts'
-import type { JsonSchema } from './schemas.ts'
+import type { JsonSchema } from '../http/route.ts'
 
 export type Validate = (value: unknown) => void
 
@@ -73,7 +73,12 @@ function repr(value: unknown): string {
   if (value === false) return 'False'
   if (typeof value === 'string') {
     const quote = value.includes("'") && !value.includes('"') ? '"' : "'"
-    const body = value.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('\t', '\\t').replaceAll('\r', '\\r')
+    const body = value
+      .replaceAll('\\', '\\\\')
+      .replaceAll('\n', '\\n')
+      .replaceAll('\t', '\\t')
+      .replaceAll('\r', '\\r')
+      .replace(/[\0-\x1f\x7f-\xa0]/g, (char) => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`)
     return `${quote}${quote === "'" ? body.replaceAll("'", "\\'") : body}${quote}`
   }
   if (Array.isArray(value)) return `[${value.map(repr).join(', ')}]`
@@ -88,9 +93,10 @@ function repr(value: unknown): string {
 /** Columns of many deployments cannot hold characters beyond the Basic Multilingual Plane, so nobody may send them. */
 const BEYOND_BMP = /[\u{10000}-\u{10FFFF}]/u
 
-/** Throws `invalid` for text that no column could hold faithfully: 4-byte characters and NUL. */
+/** Throws `invalid` for text that no column could hold faithfully: 4-byte characters, halves of them, and NUL. */
 function admitText(text: string, fourBytes: string): void {
   if (BEYOND_BMP.test(text)) throw new ServiceError('invalid', fourBytes)
+  if (!text.isWellFormed()) throw new ServiceError('invalid', 'Text may not contain half of a surrogate pair.')
   if (text.includes('\0')) throw new ServiceError('invalid', 'Text may not contain the character NUL.')
 }
 

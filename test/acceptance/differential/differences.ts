@@ -1,0 +1,231 @@
+import type { Details } from './compare.ts'
+import type { Asked } from './request.ts'
+
+/** A difference from the real Glance that is meant to be; docs/differences.md tells users of it. */
+export interface Known {
+  readonly why: string
+  /** Matched against `METHOD /target`, a newline, and the body; any request when absent. */
+  readonly request?: RegExp
+  /** Matched against a detail, such as `status: 500 there, 400 here`. Another status accounts for everything else. */
+  readonly detail: RegExp
+  /** A short course may not come by it. */
+  readonly rare?: true
+}
+
+export const KNOWN: readonly Known[] = [
+  // --- words and headers
+  {
+    why: 'the header that lists stores names reserved ones there',
+    request: /^POST \/v2\/images\n/,
+    detail:
+      /^openstack-image-store-ids: "fast,cheap,os_glance_staging_store,os_glance_tasks_store" there, "fast,cheap" here$/,
+  },
+  {
+    why: 'the reason of a 403 or 409 stands alone here',
+    request: /^PATCH \/v2\/images\//,
+    detail:
+      /^body: "(403 Forbidden\\n\\nAccess was denied to this resource|409 Conflict\\n\\nThere was a conflict when trying to complete your request)\..* there, "(403 Forbidden|409 Conflict)/s,
+  },
+  {
+    why: 'the reason of a 403 stands alone here, also when an image is created',
+    request: /^POST \/v2\/images\n/,
+    detail: /^body: "403 Forbidden\\n\\nAccess was denied to this resource\..* there, "403 Forbidden/s,
+    rare: true,
+  },
+  {
+    why: 'the reason of a 415 may be another',
+    request: /^PUT \/v2\/images\/[^/]+\/file\n/,
+    detail: /^body: "415.*does not match stream data raw" there, "415.*Image failed safety checks" here$/s,
+    rare: true,
+  },
+  {
+    why: 'a resource type that is not there is told like one that a namespace is not for',
+    request: /^GET \/v2\/metadefs\/namespaces\/[^/]+\/properties\/\S*\?resource_type=/,
+    detail: /^body: "404.*resource-type with name=.* there, "404.*resource-type association of/s,
+    rare: true,
+  },
+  {
+    why: 'repeated parameters are all in first and next',
+    request: /^GET \/v2\/images\?\S*(sort_key|tag)=\S*&\1=/,
+    detail: /^body\.(first|next): /,
+  },
+  {
+    why: 'bytes of a path that are not ASCII are read as Latin-1 there',
+    request: /^\w+ \S*%(?:C3|E2|EF|F0)%/,
+    detail: /^body[^:]*: .*[\u0080-\u00ff].* there, /s,
+  },
+  {
+    why: 'a 415 about no content type names the default one here',
+    detail: /^body: ".*415.*type \$\{CONTENT_TYPE\} is not.* there, ".*415.* type text\/plain is not/,
+  },
+  {
+    why: 'a namespace that is not there is named in other words under /objects',
+    request: /^\w+ \/v2\/metadefs\/namespaces\/[^/]+\/objects/,
+    detail: /^body: "404.*Metadata definition namespace=.* was not found\..* there, "404.*Namespace .* not found/s,
+    rare: true,
+  },
+  {
+    why: 'a private namespace of somebody else is answered as one that is not there',
+    request: /^GET \/v2\/metadefs\/namespaces\/[^/]+\n/,
+    detail:
+      /^body: "404 Not Found\\n\\nThe resource could not be found\..* there, "404.*Metadata definition namespace=.* was not found/s,
+  },
+  {
+    why: 'a private namespace of somebody else is answered as one that is not there, as a marker too',
+    request: /^GET \/v2\/metadefs\/namespaces\?\S*marker=/,
+    detail: /^status: 403 there, 404 here$/,
+  },
+  {
+    why: 'the location of a new namespace is a URL here',
+    request: /^POST \/v2\/metadefs\/namespaces\n/,
+    detail: /^location: "http:\/\/\{host\}\/.*" there, "http:\/\/\{host\}\/v2\/metadefs\/namespaces\/[^"]*%/,
+  },
+
+  // --- what is looked at first
+  {
+    why: 'a size that is none is refused before anything else is looked at',
+    request: /^PUT \/v2\/images\/[^/]+\/file\n/,
+    detail: /^(status: 40[34] there, 400 here|body: "4.* there, "400 Bad Request\\n\\nInvalid or missing image size)/s,
+    rare: true,
+  },
+  {
+    why: 'numbers, texts and member statuses that are none are refused before the image is looked for',
+    request: /^(POST|PUT|PATCH) \/v2\/(images|metadefs)\/|^\w+ \S*%F0%9F/,
+    detail: /^(status: 4(03|04|09) there, 400 here|body: "400 .* there, "400 .*4 byte unicode.* here)$/,
+  },
+  {
+    why: 'times that are none are refused before the policy is asked',
+    request: /^GET \/v2\/images\?\S*(created|updated)_at=/,
+    detail: /^status: 403 there, 400 here$/,
+  },
+  {
+    why: 'reserved stores are no stores here',
+    request: /^DELETE \/v2\/stores\/os_glance_/,
+    detail:
+      /^(status: 40[34] there, 409 here|body: "409.*status is not 'active'.* there, "409.*is not available on this node)/s,
+  },
+
+  {
+    why: 'sort keys that are none are refused before anything is looked for',
+    request: /^GET \/v2\/metadefs\/namespaces\?\S*sort_key=x/,
+    detail: /^(status: 40[34] there, 400 here|body: "400.* there, "400.*sort key.* here)$/,
+    rare: true,
+  },
+
+  // --- what upstream fails at
+  {
+    why: 'what makes an error of the server there is refused here',
+    detail: /^status: (500|0) there, (400|409|415|416) here$/,
+  },
+  {
+    why: 'an image that is not the caller’s to see is not found in the cache either',
+    request: /^\w+ \/v2\/cache\//,
+    detail: /^status: 500 there, 404 here$/,
+    rare: true,
+  },
+  {
+    why: 'numbers beyond 64 bits fail there, and fit nothing here',
+    request: /^GET \/v2\/images\?\S*=9{19}/,
+    detail: /^status: 500 there, 200 here$/,
+  },
+  {
+    why: 'read-only attributes of the objects of a new namespace fail there, and are ignored here',
+    request: /^POST \/v2\/metadefs\/namespaces\n.*"objects".*"(self|created_at|schema)":"x"/s,
+    detail: /^status: 500 there, 201 here$/,
+    rare: true,
+  },
+  {
+    why: 'a range of an image without data is answered as the whole of it',
+    request: /^GET \/v2\/images\/[^/]+\/file/,
+    detail: /^status: (400|416|500) there, 204 here$/,
+  },
+
+  // --- what upstream lets pass
+  {
+    why: 'minimum and maximum with a fraction are kept',
+    request: /^(PUT|POST) \/v2\/metadefs\/.*"(minimum|maximum)":-?\d+\.\d/s,
+    detail: /^body[^:]*\.(minimum|maximum): /,
+    rare: true,
+  },
+  {
+    why: 'NUL and halves of surrogate pairs are refused in texts',
+    request: /%00|\\u0000|\\ud800/,
+    detail:
+      /^(status: (200|201|204|403|409) there, 400 here|(content-type|x-openstack-request-id|body): .* there, .* here)$/s,
+  },
+  {
+    why: 'a tag of a path is found by the characters that were sent',
+    request: /^DELETE \/v2\/images\/[^/]+\/tags\/%C3/,
+    detail: /^status: 404 there, 204 here$/,
+    rare: true,
+  },
+  {
+    why: 'characters beyond the Basic Multilingual Plane are refused in paths and queries too',
+    request: /%F0%9F%98%80/,
+    detail: /^status: 20\d there, 400 here$/,
+    rare: true,
+  },
+  {
+    why: 'the contents of a new namespace are looked at as if they came alone',
+    request: /^POST \/v2\/metadefs\/namespaces\n/,
+    detail: /^status: 201 there, 400 here$/,
+  },
+  {
+    why: 'what was never changed was last changed when it was made',
+    request: /^GET \/v2\/metadefs\/namespaces\?\S*sort_key=updated_at/,
+    detail: /^body\.(namespaces|next)/,
+    rare: true,
+  },
+  {
+    why: 'after a marker without what is sorted by, the list goes on where it was',
+    request:
+      /^GET \/v2\/(images\?\S*marker=\S*sort(_key)?=size|metadefs\/namespaces\?\S*marker=\S*sort_key=(display_name|description))/,
+    detail: /^body\.(images|namespaces|next)/,
+    rare: true,
+  },
+  {
+    why: 'a member has at most 255 characters',
+    request: /^POST \/v2\/images\/[^/]+\/members\n/,
+    detail: /^status: 200 there, 400 here$/,
+    rare: true,
+  },
+  {
+    why: 'an empty visibility is none here, and finds nothing there',
+    request: /^GET \/v2\/images\?(\S*&)?visibility=(&|\n)/,
+    detail: /^body\./,
+  },
+  {
+    why: 'methods that a path of discovery does not have are 405 here',
+    request: /^(POST|PUT|PATCH|DELETE|HEAD) \/v2\/info\/usage\n/,
+    detail: /^status: 404 there, 405 here$/,
+  },
+  {
+    why: 'stores are read-only',
+    request: /^PATCH \/v2\/images\/.*\/stores"/s,
+    detail: /^(status: (200|40[049]) there, 403 here|body: "403.* there, "403.*'stores' is read-only.* here)$/,
+    rare: true,
+  },
+  {
+    why: 'OPTIONS without an origin has an empty answer',
+    request: /^OPTIONS /,
+    detail: /^(status|content-type|body|allow|x-openstack-request-id|location): /,
+  },
+  {
+    why: 'two slashes are one there',
+    request: /^\w+ \/v2\/\/images\n/,
+    detail: /^status: \d+ there, 404 here$/,
+  },
+]
+
+const isStatus = (detail: string): boolean => detail.startsWith('status: ')
+
+/** The entries of the list that account for all the details of an exchange; undefined when they do not. */
+export function explained({ request }: Asked, details: Details): readonly Known[] | undefined {
+  const text = `${request.method} ${request.target}\n${request.body ?? ''}`
+  const entryFor = (detail: string): Known | undefined =>
+    KNOWN.find((known) => known.detail.test(detail) && known.request?.test(text) !== false)
+  const status = details.find(isStatus)
+  const entries = (status === undefined ? details : [status]).map(entryFor)
+  const found = entries.filter((entry) => entry !== undefined)
+  return found.length === entries.length ? found : undefined
+}

@@ -1,0 +1,34 @@
+import { discoveryGenerators } from './discovery.ts'
+import { imageGenerators } from './images.ts'
+import { laterGenerators } from './later.ts'
+import { metadefGenerators } from './metadefs.ts'
+import type { Model } from './model.ts'
+import type { Random } from './random.ts'
+import type { Asked } from './request.ts'
+import { CALLERS, type Caller } from './values.ts'
+
+export interface World {
+  readonly random: Random
+  readonly model: Model
+  /** Anybody, those who may do most a little more often. */
+  caller(): Caller
+}
+
+/** Makes the next request of its kind out of what is there. */
+export type Generator = (world: World) => Asked
+
+export function worldOf(random: Random, model: Model): World {
+  const everybody = Object.keys(CALLERS) as Caller[]
+  const likely: readonly Caller[] = ['alice', 'alice', 'bob', 'ada', 'admin', 'rita']
+  return { random, model, caller: () => random.pick(random.chance(0.5) ? likely : everybody) }
+}
+
+/** The kinds of requests for a server that has these routes, each with its weight. */
+export const generatorsFor = (routes: ReadonlySet<string>): readonly (readonly [number, Generator])[] => [
+  ...imageGenerators,
+  ...metadefGenerators,
+  ...discoveryGenerators,
+  ...laterGenerators
+    .filter(({ needs }) => routes.has(needs))
+    .map(({ weight, generator }) => [weight, generator] as const),
+]

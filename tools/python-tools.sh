@@ -1,0 +1,27 @@
+#!/bin/bash
+# Installs the programs in Python that the acceptance run needs, from PyPI, each in a venv of its own:
+#   tools/python-tools.sh glance            the newest Glance, the reference of the differential run
+#   tools/python-tools.sh schemathesis      which tries the service against its OpenAPI document
+# Prints the folder of the venv. What is there already is left alone. PYTHON_TOOLS is where they go.
+set -euo pipefail
+
+home=${PYTHON_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/glimpse}
+case ${1-} in
+  glance) packages=(glance==33.0.0 gunicorn==23.0.0) ;;
+  schemathesis) packages=(schemathesis==4.32.5) ;;
+  *) echo "usage: tools/python-tools.sh glance|schemathesis" >&2; exit 2 ;;
+esac
+venv=$home/${packages[0]/==/-}
+# The mark is made last: a venv without it is half done.
+if [ ! -e "$venv/complete" ]; then
+  echo "python-tools: installing ${packages[*]} into $venv" >&2
+  rm -rf "$venv"
+  mkdir -p "$home"
+  # Debian's own Python: another one on the path may be too old, or lack venv.
+  python=/usr/bin/python3
+  [ -x "$python" ] || python=python3
+  "$python" -m venv "$venv"
+  "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2
+  touch "$venv/complete"
+fi
+echo "$venv"
