@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort } from '../support/product.ts'
 import { kit, reference, script, show } from './kit.ts'
+import { makePlainImages } from './plain-images.ts'
 import { type Running, type Setup, withService } from './service.ts'
 import { clients } from './suites/clients.ts'
 import { gophercloud } from './suites/gophercloud.ts'
@@ -65,7 +66,7 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
   images: async (run) => {
     if (!reference) return [await imagesOfDayOne(join(run.run, 'images'))]
     return await withService({ ...run, name: 'images' }, { stores: [], nodes: 1 }, async ({ place }) => [
-      await compareImages(place.dir, join(place.keystone, 'clouds.yaml'), 'demo'),
+      await compareImages(place, join(place.keystone, 'clouds.yaml'), 'demo'),
     ])
   },
 }
@@ -98,6 +99,7 @@ async function main(wanted: readonly string[]): Promise<number> {
   const setup = { name: 'setup' }
   // Debian's part of it only: what comes from PyPI is in our own venv.
   await script(setup, 'install.sh', [], { PIP: 'no' })
+  await makePlainImages(setup)
   let venv: string
   try {
     venv = await openVenv()
