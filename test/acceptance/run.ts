@@ -15,7 +15,7 @@ import { clients } from './suites/clients.ts'
 import { gophercloud } from './suites/gophercloud.ts'
 import { compareImages, imagesOfDayOne } from './suites/images.ts'
 import { glanceclient, openstacksdk } from './suites/python.ts'
-import { type Source, tempest, tempestPlugin } from './suites/tempest.ts'
+import { type Source, tempest, tempestLimits, tempestPlugin } from './suites/tempest.ts'
 import { findGo, openVenv } from './venv.ts'
 import { print, summary, type Verdict } from './verdict.ts'
 
@@ -56,6 +56,7 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
     withService({ ...run, name: FIRST_REGION }, ALL, async (running) => [
       await clients(running, DEBIAN),
       await clients(running, ofPypi(run), NEWER_COMMANDS),
+      await tempestLimits(running, ALL, ofPypi(run)),
       await openstacksdk(running, run.venv),
       await glanceclient(running, run.venv),
       await gophercloud(running, await findGo(run.venv)),
