@@ -8,7 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort } from '../support/product.ts'
-import { kit, reference, script, show } from './kit.ts'
+import { addServiceOfSecondNodes, kit, reference, script, show } from './kit.ts'
 import { makePlainImages } from './plain-images.ts'
 import { type Running, type Setup, withService } from './service.ts'
 import { clients } from './suites/clients.ts'
@@ -115,6 +115,7 @@ async function main(wanted: readonly string[]): Promise<number> {
   let verdicts: readonly Verdict[]
   try {
     await script(setup, 'keystone-up.sh', [keystone, String(await freePort())], { REGION: FIRST_REGION })
+    await addServiceOfSecondNodes(keystone)
     const names = Object.keys(PARTS).filter((name) => wanted.length === 0 || wanted.includes(name))
     verdicts = await runParts({ run, keystone, venv }, names)
   } finally {
