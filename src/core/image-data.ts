@@ -39,7 +39,7 @@ export async function uploadImage(core: Core, ctx: RequestContext, id: ImageId, 
     const saving = await beginClaim(core, claim, terms.quota)
     core.notifier.notify({ type: 'image.update', image: saving })
     core.notifier.notify({ type: 'image.prepare', image: saving, store: core.stores.multi ? store.id : undefined })
-    const active = await fillClaim(core, ctx, store, image, claim, upload, terms)
+    const active = await fillClaim(core, ctx, store, saving, claim, upload, terms)
     core.notifier.notify({ type: 'image.upload', image: active })
     core.notifier.notify({ type: 'image.activate', image: active })
     core.notifier.notify({ type: 'image.update', image: active })
@@ -109,7 +109,7 @@ async function fillClaim(
       signature,
     })
     // Not bound to the client's connection: once the bytes are stored, a vanished client must not orphan them.
-    return await publish(core, quota, claim, activated(stored, inspected.virtualSize()))
+    return await publish(core, quota, claim, activated(image, stored, inspected.virtualSize()))
   } catch (cause) {
     const committed = stored && (await findCommitted(core, claim, stored, cause))
     if (committed) return committed
@@ -164,14 +164,14 @@ export function admitFormats(image: Pick<Image, 'diskFormat' | 'containerFormat'
   }
 }
 
-const activated = (stored: Stored, virtualSize: number | null) => ({
+const activated = ({ locations }: Image, stored: Stored, virtualSize: number | null) => ({
   status: 'active' as const,
   size: stored.size,
   virtualSize,
   checksum: stored.checksum,
   osHashAlgo: stored.osHashAlgo,
   osHashValue: stored.osHashValue,
-  addLocations: [stored.location],
+  locations: { from: locations, to: [stored.location] },
 })
 
 const vanished = (id: ImageId, cause: unknown) =>

@@ -46,14 +46,13 @@ export async function importFlow(
       const { locations, failures, facts } = fill.outcome()
       const failed = failures.map(({ store }) => store)
       const change = {
-        addLocations: locations,
         setProperties: storeLists(core, running.image(), { importing: [], failed, targets }),
         ...quota.within('storage'),
       }
       const result = { image_id: job.imageId }
-      return brings
-        ? { image: { ...change, ...facts, status: 'active' }, from: ['importing'], result }
-        : { image: change, result }
+      if (!brings) return { image: { ...change, addLocations: locations }, result }
+      const replaced = { from: running.image().locations, to: locations }
+      return { image: { ...change, ...facts, status: 'active', locations: replaced }, from: ['importing'], result }
     },
     explain: (error) => quota.explain(error, fill.outcome().facts.size),
     failed: (error) => ({

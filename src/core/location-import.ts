@@ -116,6 +116,7 @@ export async function locationFlow(core: Core, running: RunningJob): Promise<Flo
   const verify = secureHash && validation !== undefined
   const from = verify ? 'importing' : 'queued'
   let change: ImageChange | undefined
+  let located: Image | undefined
   return {
     steps: [
       {
@@ -123,7 +124,7 @@ export async function locationFlow(core: Core, running: RunningJob): Promise<Flo
         run: async (signal) => {
           const { id, status } = running.image()
           if (status !== from) throw new ServiceError('conflict', `Image ${id} is ${status}`)
-          const located = await locate(signal, validation)
+          located = await locate(signal, validation)
           const draft = verify ? await verified(core, running, located, validation, signal) : located
           change = await locationChange(core, running.image(), draft)
         },
@@ -133,9 +134,19 @@ export async function locationFlow(core: Core, running: RunningJob): Promise<Flo
       if (change === undefined) throw new ServiceError('internal', 'The location has not been looked at yet')
       return { image: change, from: [from], result }
     },
-    failed: () => (running.image().status === 'importing' ? { status: 'queued' } : {}),
+    failed: () => (running.image().status === 'importing' ? refusedChange(running.image(), located) : {}),
     ended,
   }
+}
+
+/**
+ * The image is queued again. As in upstream, clients see by its location where on the web the refused data is; nobody
+ * reads it, as the image has no size, and the next data takes its place.
+ */
+function refusedChange(image: Image, located: Image | undefined): ImageChange {
+  const status = 'queued'
+  if (!located?.locations.every(({ uri }) => uri.startsWith('http'))) return { status }
+  return { status, locations: { from: image.locations, to: located.locations } }
 }
 
 /** The image with its digests. Throws `invalid` unless the data is what it is said to be. */

@@ -53,7 +53,7 @@ export async function patchLocations(
 /** What saves the locations of `draft`, which `patchLocations` made of `image`. */
 export async function locationChange(core: Core, image: Image, draft: Image): Promise<ImageChange> {
   if (draft.locations === image.locations) return {}
-  const more = draft.locations.length > image.locations.length
+  const more = draft.status !== image.status || draft.locations.length > image.locations.length
   return {
     status: draft.status,
     size: draft.size,
@@ -84,7 +84,7 @@ async function withLocations(
   locations: readonly ClientLocation[],
 ): Promise<Image> {
   const facts = admitValidation(core, image, locations)
-  const known = new Map(image.locations.map((location) => [location.uri, location]))
+  const known = new Map(accepted(image).map((location) => [location.uri, location]))
   const uris = new Set(locations.map(({ uri }) => uri))
   if (locations.length === known.size && uris.size === known.size && locations.every(({ uri }) => known.has(uri))) {
     const kept = locations.map(({ uri, metadata }) => ({
@@ -107,6 +107,9 @@ function withoutLocation(image: Image, written: string): Image {
   return { ...image, locations: image.locations.toSpliced(position, 1) }
 }
 
+/** Those of a queued image hold nothing that was accepted: whatever comes takes their place. */
+const accepted = (image: Image): readonly Location[] => (image.status === 'queued' ? [] : image.locations)
+
 /** The image with further locations, whose data are there and not empty; a queued one is active then. */
 export async function extended(
   core: Core,
@@ -115,8 +118,8 @@ export async function extended(
   added: readonly Pick<ClientLocation, 'uri' | 'metadata'>[],
   facts: Validation,
 ): Promise<Image> {
-  admitLocations(core.limits, image.locations.length + added.length)
-  const locations = [...image.locations]
+  const locations = [...accepted(image)]
+  admitLocations(core.limits, locations.length + added.length)
   let { size } = image
   for (const { uri, metadata } of added) {
     if (!isPlain(metadata)) throw invalid('The metadata of a location may hold texts, lists and objects only')

@@ -24,6 +24,18 @@ export interface Place {
   readonly keystone: string
 }
 
+/**
+ * Gives the catalog the service under which second nodes are listed. Parts that begin at once would each add one, and
+ * clients take the nodes of whichever they find first.
+ */
+export async function addServiceOfSecondNodes(keystone: string): Promise<void> {
+  const { auth_url, region, password, image_url } = await readJson<
+    Record<'auth_url' | 'region' | 'password' | 'image_url', string>
+  >(join(keystone, 'identity.json'))
+  const known = ['--dir', keystone, '--url', auth_url, '--region', region, '--password', password, '--image', image_url]
+  await output('/usr/bin/python3', [join(kit, 'keystone_seed.py'), ...known, '--image-2', image_url, '--catalog-only'])
+}
+
 /** Adds a region whose image service is at `url`, which nobody needs to serve yet. */
 export async function addRegion(run: string, keystone: string, name: string, url: string): Promise<Place> {
   const { auth_url, password } = await readJson<Record<'auth_url' | 'password', string>>(

@@ -9,14 +9,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { freePort } from '../support/product.ts'
 import { courseOf, differential } from './differential/run.ts'
-import { kit, reference, script, show } from './kit.ts'
+import { addServiceOfSecondNodes, kit, reference, script, show } from './kit.ts'
 import { openApiConformance } from './openapi/run.ts'
+import { makePlainImages } from './plain-images.ts'
 import { type Running, type Setup, withService } from './service.ts'
 import { clients } from './suites/clients.ts'
 import { gophercloud } from './suites/gophercloud.ts'
 import { compareImages, imagesOfDayOne } from './suites/images.ts'
 import { glanceclient, openstacksdk } from './suites/python.ts'
-import { type Source, tempest, tempestPlugin } from './suites/tempest.ts'
+import { type Source, tempest, tempestLimits, tempestPlugin } from './suites/tempest.ts'
 import { findGo, openVenv } from './venv.ts'
 import { print, summary, type Verdict } from './verdict.ts'
 
@@ -57,6 +58,7 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
     withService({ ...run, name: FIRST_REGION }, ALL, async (running) => [
       await clients(running, DEBIAN),
       await clients(running, ofPypi(run), NEWER_COMMANDS),
+      await tempestLimits(running, ALL, ofPypi(run)),
       await openstacksdk(running, run.venv),
       await glanceclient(running, run.venv),
       await gophercloud(running, await findGo(run.venv)),
@@ -70,7 +72,7 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
   images: async (run) => {
     if (!reference) return [await imagesOfDayOne(join(run.run, 'images'))]
     return await withService({ ...run, name: 'images' }, { stores: [], nodes: 1 }, async ({ place }) => [
-      await compareImages(place.dir, join(place.keystone, 'clouds.yaml'), 'demo'),
+      await compareImages(place, join(place.keystone, 'clouds.yaml'), 'demo'),
     ])
   },
 }
@@ -103,6 +105,7 @@ async function main(wanted: readonly string[]): Promise<number> {
   const setup = { name: 'setup' }
   // Debian's part of it only: what comes from PyPI is in our own venv.
   await script(setup, 'install.sh', [], { PIP: 'no' })
+  await makePlainImages(setup)
   let venv: string
   try {
     venv = await openVenv()
@@ -117,6 +120,7 @@ async function main(wanted: readonly string[]): Promise<number> {
   let verdicts: readonly Verdict[]
   try {
     await script(setup, 'keystone-up.sh', [keystone, String(await freePort())], { REGION: FIRST_REGION })
+    await addServiceOfSecondNodes(keystone)
     const names = Object.keys(PARTS).filter((name) => wanted.length === 0 || wanted.includes(name))
     verdicts = await runParts({ run, keystone, venv }, names)
   } finally {

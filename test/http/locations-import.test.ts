@@ -104,7 +104,7 @@ describe('POST /v2/images/{id}/locations', () => {
     }
   })
 
-  it('leaves the image as it was when the data has another digest, or is not there', async (t) => {
+  it('leaves the image queued when the data has another digest, or is not there', async (t) => {
     const { server, web } = await setUp(t)
     web.on('/broken', (_, response) => void response.writeHead(200, { 'content-length': 10 }).end('ten'))
     web.on('/empty', serving(Buffer.alloc(0)))
@@ -123,10 +123,54 @@ describe('POST /v2/images/{id}/locations', () => {
         [image['status'], image['size'], image['checksum'], image['os_hash_algo'], image['os_hash_value']],
         ['queued', null, null, null, null],
       )
-      assert.deepEqual(image['locations'], [])
+      const refused = words.source.startsWith('^os_hash_value')
+      const url = `${web.url}${path}`
+      assert.deepEqual(image['locations'], refused ? [{ url, metadata: { store: 'web' } }] : [])
+      assert.equal(image['stores'], refused ? 'web' : undefined)
+      assert.equal((await call(server, 'GET', `/v2/images/${id}/file`)).status, 204)
       // And it can be had another way.
       assert.equal((await add(server, id, { url: `${web.url}${web.serve(DATA)}`, ...stated() })).status, 202)
-      await until('it is active', async () => (await show(server, id))['status'] === 'active')
+      const active = await until('it is active', async () => {
+        const now = await show(server, id)
+        return now['status'] === 'active' && now
+      })
+      assert.equal((active['locations'] as readonly unknown[]).length, 1)
+    }
+  })
+
+  it('puts the next data in the place of what had another digest', async (t) => {
+    const { server, web } = await setUp(t)
+    const other = `${web.url}${web.serve(Buffer.from('ten other!'))}`
+    const right = `${web.url}${web.serve(DATA)}`
+    const raw = { 'content-type': 'application/octet-stream' }
+    const put = (path: string) =>
+      fetch(`${server.url}${path}`, { method: 'PUT', headers: { 'x-auth-token': ALICE, ...raw }, body: DATA })
+    const located = [{ op: 'add', path: '/locations/-', value: { url: right, metadata: {} } }]
+    const patched = [{ op: 'replace', path: '/locations', value: [{ url: right, metadata: {} }] }]
+    const patch = { 'content-type': 'application/openstack-images-v2.1-json-patch' }
+    for (const bring of [
+      (id: ImageId) => put(`/v2/images/${id}/file`),
+      async (id: ImageId) => {
+        await put(`/v2/images/${id}/stage`)
+        return call(server, 'POST', `/v2/images/${id}/import`, ALICE, { method: { name: 'glance-direct' } })
+      },
+      (id: ImageId) => add(server, id, { url: right }),
+      (id: ImageId) => call(server, 'PATCH', `/v2/images/${id}`, ALICE, located, patch),
+      (id: ImageId) => call(server, 'PATCH', `/v2/images/${id}`, ALICE, patched, patch),
+    ]) {
+      const id = await createImage(server)
+      assert.equal((await add(server, id, { url: other, ...stated() })).status, 202)
+      assert.equal((await ended(server, id))['status'], 'failure')
+      const answer = await bring(id)
+      assert.ok(answer.ok, `${answer.status} ${await answer.text()}`)
+      const image = await until('it is active', async () => {
+        const now = await show(server, id)
+        return now['status'] === 'active' && now
+      })
+      const [location, ...more] = image['locations'] as readonly { readonly url: string }[]
+      assert.deepEqual(more, [])
+      assert.notEqual(location?.url, other)
+      assert.equal(await (await call(server, 'GET', `/v2/images/${id}/file`)).text(), DATA.toString())
     }
   })
 

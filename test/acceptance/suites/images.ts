@@ -4,7 +4,7 @@ import { mkdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { freePort, startProduct } from '../../support/product.ts'
-import { cache, output } from '../kit.ts'
+import { output, script } from '../kit.ts'
 import type { Verdict } from '../verdict.ts'
 
 const IMAGES = [
@@ -29,17 +29,27 @@ export async function imagesOfDayOne(dir: string): Promise<Verdict> {
     log: join(dir, 'glimpse.log'),
   })
   try {
-    return await compareImages(dir, join(data, 'clouds.yaml'), 'glimpse')
+    return await compareImages({ name: 'images', dir }, join(data, 'clouds.yaml'), 'glimpse')
   } finally {
     await product.stop()
   }
 }
 
-/** Each format goes up and comes back the same, and the service's account of it is that of qemu-img. */
-export async function compareImages(dir: string, clouds: string, cloud: string): Promise<Verdict> {
+/**
+ * Each format goes up and comes back the same, and the service's account of it is that of qemu-img. The images are the
+ * kit's as it makes them: the disk is a disc as well, as those of distributions often are.
+ */
+export async function compareImages(
+  place: { readonly name: string; readonly dir: string },
+  clouds: string,
+  cloud: string,
+): Promise<Verdict> {
+  const { dir } = place
+  const images = join(dir, 'made')
+  await script(place, 'make-images.sh', [images])
   const problems: string[] = []
   for (const { format, file, qemu } of IMAGES) {
-    const found = await compareImage(join(cache, 'images', file), { format, qemu, dir, clouds, cloud }).catch(
+    const found = await compareImage(join(images, file), { format, qemu, dir, clouds, cloud }).catch(
       (error: unknown) => [String(error)],
     )
     console.log(`[images] ${found.length === 0 ? 'ok   ' : 'FAIL '} ${format}`)

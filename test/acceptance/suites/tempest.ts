@@ -12,6 +12,7 @@ export interface Source {
 
 const IMAGE = '^tempest\\.api\\.image\\.'
 const PLUGIN = '^glance_tempest_plugin\\.'
+const LIMITS = '^tempest\\.scenario\\.test_unified_limits\\.'
 
 /** Tempest's own tests of the image service. */
 export const tempest = (running: Running, setup: Setup, source: Source): Promise<Verdict> =>
@@ -20,6 +21,10 @@ export const tempest = (running: Running, setup: Setup, source: Source): Promise
 /** What readers, members and administrators may do; needs the new defaults of the policies. */
 export const tempestPlugin = (running: Running, setup: Setup, source: Source): Promise<Verdict> =>
   run(running, setup, source, { suite: 'glance-tempest-plugin', regex: PLUGIN })
+
+/** Limits that Keystone keeps; they are registered in its first region only. */
+export const tempestLimits = (running: Running, setup: Setup, source: Source): Promise<Verdict> =>
+  run(running, setup, source, { suite: 'tempest-limits', regex: LIMITS })
 
 async function run(
   { place, url, second }: Running,
