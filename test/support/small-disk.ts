@@ -1,8 +1,10 @@
-import { execFileSync } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, open, rm, truncate } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import type { TestContext } from 'node:test'
 
 /** A file system of its own that can be filled to the last byte. */
@@ -62,10 +64,10 @@ export async function mountSmallDisk(t: TestContext, mib = 16): Promise<SmallDis
 /** A disk whose writers can be made to wait. */
 export interface FreezableDisk {
   readonly dir: string
-  /** Whoever writes waits, until `thaw`. */
-  freeze(): void
+  /** Whoever writes waits, until `thaw`; reading goes on. */
+  freeze(): Promise<void>
   /** More than once is no error. */
-  thaw(): void
+  thaw(): Promise<void>
 }
 
 export function noFreezing(): string | false {
@@ -74,23 +76,22 @@ export function noFreezing(): string | false {
   return existsSync('/dev/loop-control') ? false : 'there are no loop devices'
 }
 
-export async function mountFreezableDisk(t: TestContext, mib = 64): Promise<FreezableDisk> {
+export async function mountFreezableDisk(t: TestContext, mib = 256): Promise<FreezableDisk> {
   const home = await mkdtemp(join(tmpdir(), 'glimpse-disk-'))
   const [image, mount] = [join(home, 'disk'), join(home, 'mount')]
   await mkdir(mount)
   execFileSync('truncate', ['-s', `${mib}M`, image])
   execFileSync('mkfs.ext4', ['-q', image])
   execFileSync('mount', ['-o', 'loop', image, mount])
-  let frozen = false
-  const thaw = (): void => {
-    if (frozen) execFileSync('fsfreeze', ['-u', mount])
-    frozen = false
+  let freezer: ChildProcess | undefined
+  const thaw = async (): Promise<void> => {
+    const ended = freezer && once(freezer, 'exit')
+    freezer?.stdin?.end()
+    freezer = undefined
+    await ended
   }
-  // Nobody can end a process that waits for a frozen disk, not even with kill -9.
-  process.once('exit', thaw)
   t.after(async () => {
-    process.off('exit', thaw)
-    thaw()
+    await thaw()
     unmount(mount)
     await rm(home, { recursive: true })
   })
@@ -98,9 +99,11 @@ export async function mountFreezableDisk(t: TestContext, mib = 64): Promise<Free
   await mkdir(dir)
   return {
     dir,
-    freeze: () => {
-      execFileSync('fsfreeze', ['-f', mount])
-      frozen = true
+    freeze: async () => {
+      // Its input ends when this process does, however that comes: nobody can end those who wait for a frozen disk.
+      const script = 'fsfreeze -f "$0" && echo frozen && read _; fsfreeze -u "$0"'
+      freezer = spawn('sh', ['-c', script, mount], { stdio: ['pipe', 'pipe', 'inherit'], detached: true })
+      await once(freezer.stdout as Readable, 'data')
     },
     thaw,
   }
