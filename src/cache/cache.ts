@@ -187,10 +187,18 @@ export async function openImageCache(settings: CacheSettings): Promise<ImageCach
       return reserved
     } catch (error) {
       held.delete(image.id)
-      if (typeof reserved === 'object') await reserved.close()
+      if (typeof reserved === 'object') {
+        await reserved.close()
+        await removeStray(image.id)
+      }
       throw error
     }
   }
+  /** Of a file whose entry was not kept; by now there may be an entry of somebody else. */
+  const removeStray = (id: ImageId): Promise<void> =>
+    ledger.locked(async (book) => {
+      if (book.fills().every(({ imageId }) => imageId !== id)) await layout.removePart(id)
+    })
   const isFilled = (id: ImageId): Promise<boolean> =>
     ledger.locked(async (book) => {
       const entry = book.fills().find(({ imageId }) => imageId === id)

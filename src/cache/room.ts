@@ -85,9 +85,9 @@ export function openRoom(layout: Layout, driver: CacheDriver, maxSize: number, i
       const others = sum(fills) + size
       if (others > limit) return undefined
       await evictDownTo(copies, limit - others)
-      const file = await layout.begin(id)
+      // A disk may be too full for the entry, and a file without one is nobody's.
       book.begin(id, size, data)
-      return file
+      return layout.begin(id)
     },
     prune: async (book) => {
       await sweep(book)

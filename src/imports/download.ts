@@ -2,10 +2,10 @@ import { constants } from 'node:fs'
 import { open, rm } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { ServiceError } from '../domain/errors.ts'
+import { rethrowFull } from './full.ts'
 import type { Answer, HttpClient, Target } from './http-client.ts'
 import type { Note } from './notes.ts'
 import { openPieces, type Piece, type Pieces } from './pieces.ts'
-import { rethrowFull } from './staged-file.ts'
 
 export interface Download {
   readonly target: Target
@@ -61,7 +61,7 @@ const REMEMBER_MS = 2000
 export async function download(client: HttpClient, work: Download, options: DownloadOptions): Promise<number> {
   const { signal } = work
   const { retries, connections, pauseMs = 1000, worthDividing = WORTH_DIVIDING } = options
-  let file = await open(work.path, constants.O_RDWR | constants.O_CREAT, 0o600)
+  let file = await open(work.path, constants.O_RDWR | constants.O_CREAT, 0o600).catch(rethrowFull)
   /** Undefined until the first answer, and again when the data has changed. */
   let version: Version | undefined
   let pieces = openPieces(Number.POSITIVE_INFINITY, [], worthDividing)
@@ -91,7 +91,7 @@ export async function download(client: HttpClient, work: Download, options: Down
     await work.note.remove()
     await file.close()
     await rm(work.path, { force: true })
-    file = await open(work.path, 'wx+', 0o600)
+    file = await open(work.path, 'wx+', 0o600).catch(rethrowFull)
     pieces = openPieces(Number.POSITIVE_INFINITY, [], worthDividing)
   }
 
@@ -238,7 +238,7 @@ export async function download(client: HttpClient, work: Download, options: Down
     await fetchStubbornly()
     const { size } = await file.stat()
     admitSize(size, work)
-    await file.sync()
+    await file.sync().catch(rethrowFull)
     return size
   } finally {
     clearInterval(timer)

@@ -1,5 +1,6 @@
 import { open, readFile, rename, rm } from 'node:fs/promises'
 import type { ImageId, TaskId } from '../domain/ids.ts'
+import { rethrowFull } from './full.ts'
 import type { Staging } from './import.ts'
 
 /**
@@ -8,7 +9,7 @@ import type { Staging } from './import.ts'
  */
 export interface Note<T> {
   read(): Promise<T | undefined>
-  /** All or nothing, and on the disk when it resolves. */
+  /** All or nothing, and on the disk when it resolves. Throws `too-large` when that is full. */
   write(value: T): Promise<void>
   remove(): Promise<void>
 }
@@ -23,10 +24,10 @@ export function note<T>(staging: Staging, image: ImageId, task: TaskId, name: st
     },
     write: async (value) => {
       const unfinished = staging.path(image, `${name}.new`)
-      const file = await open(unfinished, 'w', 0o600)
+      const file = await open(unfinished, 'w', 0o600).catch(rethrowFull)
       try {
-        await file.writeFile(JSON.stringify({ task, value }))
-        await file.datasync()
+        await file.writeFile(JSON.stringify({ task, value })).catch(rethrowFull)
+        await file.datasync().catch(rethrowFull)
       } finally {
         await file.close()
       }

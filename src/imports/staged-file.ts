@@ -1,13 +1,7 @@
 import { access, open } from 'node:fs/promises'
-import { ServiceError } from '../domain/errors.ts'
+import { rethrowFull } from './full.ts'
 import type { ImportJob } from './import.ts'
 import { note } from './notes.ts'
-
-/** Rethrows an error of the file system as what it means to the owner of an import. */
-export function rethrowFull(error: NodeJS.ErrnoException): never {
-  if (error.code !== 'ENOSPC' && error.code !== 'EDQUOT' && error.code !== 'EFBIG') throw error
-  throw new ServiceError('too-large', 'There is no room left for the data of imports', { cause: error })
-}
 
 /** How the file that a step makes becomes the staged data, once, wherever the step was interrupted. */
 export interface Publication<T> {
@@ -51,7 +45,7 @@ const exists = (path: string): Promise<boolean> =>
 async function sync(path: string): Promise<void> {
   const file = await open(path, 'r+')
   try {
-    await file.sync()
+    await file.sync().catch(rethrowFull)
   } finally {
     await file.close()
   }

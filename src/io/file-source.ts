@@ -1,4 +1,3 @@
-import type { FileHandle } from 'node:fs/promises'
 import { ServiceError } from '../domain/errors.ts'
 import type { ByteRange, ByteSource } from './bytes.ts'
 
@@ -32,6 +31,12 @@ export function openBuffers(): Buffers {
   }
 }
 
+/** As much of a FileHandle as it takes. */
+export interface ReadableFile {
+  read(buffer: Buffer, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>
+  close(): Promise<void>
+}
+
 interface Block {
   readonly buffer: Buffer
   readonly length: number
@@ -42,7 +47,7 @@ interface Block {
  * when `signal` is aborted. One block is read ahead while the other is consumed, of 64 KiB for a slow consumer and up
  * to 1 MiB for a quick one. Throws `unavailable` when the file ends before the range does.
  */
-export function fileSource(file: FileHandle, range: ByteRange, signal: AbortSignal, buffers: Buffers): ByteSource {
+export function fileSource(file: ReadableFile, range: ByteRange, signal: AbortSignal, buffers: Buffers): ByteSource {
   const end = range.offset + range.length
   let position = range.offset
   let size = SMALLEST
@@ -118,7 +123,7 @@ export function fileSource(file: FileHandle, range: ByteRange, signal: AbortSign
   }
 }
 
-async function fill(file: FileHandle, { buffer, length }: Block, position: number): Promise<void> {
+async function fill(file: ReadableFile, { buffer, length }: Block, position: number): Promise<void> {
   for (let filled = 0; filled < length; ) {
     const { bytesRead } = await file.read(buffer, filled, length - filled, position + filled)
     if (bytesRead === 0) throw new ServiceError('unavailable', 'Image data ended early', { detail: { position } })

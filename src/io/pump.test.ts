@@ -193,6 +193,29 @@ describe('pump', () => {
     }
   })
 
+  it('leaves memory to others when what one lane writes to stands still', async (t) => {
+    const pump = open(t, { memoryMiB: 8 })
+    let thaw = () => {}
+    const frozen = new Promise<void>((resolve) => {
+      thaw = resolve
+    })
+    let reached = 0
+    const stalled = async (body: ByteSource) => {
+      for await (const _chunk of body) {
+        reached += 1
+        await frozen
+      }
+    }
+    const data = randomBytes(3 * MIB)
+    const waiting = Array.from({ length: 20 }, () => pump.copy(source(data), stalled, { ...plain(), lane: 'slow' }))
+    while (reached < 2) await new Promise((resolve) => setImmediate(resolve))
+    for (const lane of ['fast', 'other', undefined]) {
+      assert.ok((await pump.copy(source(data), collect, { ...plain(), lane })).result.equals(data))
+    }
+    thaw()
+    for (const { size } of await Promise.all(waiting)) assert.equal(size, data.length)
+  })
+
   describe('when something fails', () => {
     const failingSource = async function* (): ByteSource {
       yield randomBytes(2 * MIB)

@@ -18,6 +18,8 @@ export interface CopyOptions {
   /** Verified in a hashing thread; the copy rejects with `invalid`, which the sink sees, when it does not fit. */
   readonly signature?: Signature | undefined
   readonly signal: AbortSignal
+  /** Names where the bytes go: when that stands still, its copies leave memory to others. Without it they may take all. */
+  readonly lane?: string | undefined
 }
 export interface Copied<Result> {
   /** What the sink made of the bytes. */
@@ -74,34 +76,52 @@ export function openPump({
 interface Slot {
   readonly offset: number
   readonly bytes: Buffer
+  lane: string | undefined
   filled: number
   /** Who still reads it. */
   readers: number
 }
 interface Slots {
-  /** Calls back with a slot, at once or when those who asked before have got theirs. */
-  take(ready: (slot: Slot) => void): void
+  /** Calls back with a slot, at once or when those of the lane who asked before have got theirs. */
+  take(lane: string | undefined, ready: (slot: Slot) => void): void
   give(slot: Slot): void
 }
+
+/** A lane may hold so many times what is free: alone it gets three quarters of all, and some are always left. */
+const SHARE = 3
 
 function openSlots(memory: SharedArrayBuffer): Slots {
   const free = Array.from({ length: memory.byteLength / SLOT_SIZE }, (_, index): Slot => {
     const offset = index * SLOT_SIZE
-    return { offset, bytes: Buffer.from(memory, offset, SLOT_SIZE), filled: 0, readers: 0 }
+    return { offset, bytes: Buffer.from(memory, offset, SLOT_SIZE), lane: undefined, filled: 0, readers: 0 }
   }).reverse()
-  const waiting: ((slot: Slot) => void)[] = []
+  const held = new Map<string | undefined, number>()
+  const heldBy = (lane: string | undefined): number => held.get(lane) ?? 0
+  const mayTake = (lane: string | undefined) =>
+    free.length > 0 && (lane === undefined || heldBy(lane) < SHARE * free.length)
+  const waiting: { readonly lane: string | undefined; readonly ready: (slot: Slot) => void }[] = []
+  const serve = (): void => {
+    for (;;) {
+      const next = waiting.findIndex(({ lane }) => mayTake(lane))
+      const [one] = next < 0 ? [] : waiting.splice(next, 1)
+      // The slot used last is taken first: it is still in the processor's cache, and the others need no memory.
+      const slot = one && free.pop()
+      if (one === undefined || slot === undefined) return
+      slot.lane = one.lane
+      held.set(one.lane, heldBy(one.lane) + 1)
+      one.ready(slot)
+    }
+  }
   return {
-    take: (ready) => {
-      const slot = free.pop()
-      if (slot === undefined) waiting.push(ready)
-      else ready(slot)
+    take: (lane, ready) => {
+      waiting.push({ lane, ready })
+      serve()
     },
     give: (slot) => {
       slot.filled = 0
-      const next = waiting.shift()
-      // The slot used last is taken first: it is still in the processor's cache, and the others need no memory.
-      if (next === undefined) free.push(slot)
-      else next(slot)
+      held.set(slot.lane, heldBy(slot.lane) - 1)
+      free.push(slot)
+      serve()
     },
   }
 }
@@ -111,7 +131,7 @@ async function copy<Result>(
   digesting: Digesting,
   source: ByteSource,
   sink: (body: ByteSource) => Promise<Result>,
-  { taps = [], signature, signal }: CopyOptions,
+  { taps = [], signature, signal, lane }: CopyOptions,
 ): Promise<Copied<Result>> {
   // A Node stream's own iterator would destroy it when left early, and with it the connection that is to carry the answer.
   const input = (source instanceof Readable ? fromReadable(source) : source)[Symbol.asyncIterator]()
@@ -170,7 +190,7 @@ async function copy<Result>(
     while (held >= SLOTS_PER_COPY && !stopped) await new Promise<void>((resolve) => (wakeFeeder = resolve))
     if (stopped) return undefined
     held++
-    const slot = await new Promise<Slot>((resolve) => slots.take(resolve))
+    const slot = await new Promise<Slot>((resolve) => slots.take(lane, resolve))
     if (!stopped) return slot
     giveBack(slot)
     return undefined

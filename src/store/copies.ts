@@ -57,6 +57,7 @@ export async function putCopies(
     taps: [...(size === undefined ? [] : [lengthTap(size)]), ...taps],
     signature,
     signal,
+    lane: stores.map((store) => store.id).join(),
   })
   for (const { store, size } of copied.result) {
     if (size === copied.size) continue

@@ -124,6 +124,7 @@ export function openStore(
       taps: [...(size === undefined ? [] : [lengthTap(size)]), ...taps],
       signature,
       signal,
+      lane: id,
     })
     const { result } = copied
     if (result.size !== copied.size) {

@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs'
 import { GROUPS } from '../../config/groups.ts'
 import { ServiceError } from '../../domain/errors.ts'
 import { type FormatName, identify, inspector, type SafetyOptions } from '../../io/inspect.ts'
+import { noRoom } from '../full.ts'
 import type { ImportJob } from '../import.ts'
 import { type Ended, type ProcessLimits, runLimited } from '../limited-process.ts'
 import { definePlugin, type PluginTools } from '../plugin.ts'
@@ -97,6 +98,7 @@ const qemuName = (format: FormatName): string => (format === 'vhd' ? 'vpc' : for
 async function qemuImg(args: readonly string[], work: Transformation, limits: ProcessLimits): Promise<Ended> {
   const ended = await runLimited('qemu-img', args, { ...limits, signal: work.signal })
   if (ended.code === 0 && ended.stderr === '') return ended
+  if (/No space left on device|Disk quota exceeded/.test(ended.stderr)) throw noRoom()
   const [line = ''] = ended.stderr.split('\n')
   // Where files are on this machine is nobody's business.
   const said = line.replaceAll(work.to, 'the new image').replaceAll(work.from, 'the image').slice(0, 300)

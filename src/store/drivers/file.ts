@@ -18,7 +18,7 @@ import { bool, integer, multi, text, type Values } from '../../config/options.ts
 import { type ErrorKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId, LocationUri } from '../../domain/ids.ts'
 import { abortable, type ByteSource, exactLength } from '../../io/bytes.ts'
-import { fileSource, openBuffers } from '../../io/file-source.ts'
+import { fileSource, openBuffers, type ReadableFile } from '../../io/file-source.ts'
 import { writeAll } from '../../io/write-all.ts'
 import { defineStore, guarded, type StoreDriver, type WriteOptions, type Written } from '../driver.ts'
 
@@ -87,8 +87,10 @@ interface Mountpoint {
   readonly mountpoint: string
 }
 
-/** Syncs wait for the disk and occupy a thread of the few that also serve reads: no more than so many at a time. */
-const SYNCS_AT_A_TIME = 2
+/** Half of the threads of the runtime (4 unless told otherwise): a disk that stands still leaves the others to everybody else. */
+const THREADS = Math.max(1, Math.floor(Number(process.env['UV_THREADPOOL_SIZE'] ?? 4) / 2))
+/** Syncs wait for the disk and occupy a thread of those that also serve reads: no more than so many at a time. */
+const SYNCS_AT_A_TIME = Math.max(1, Math.floor(THREADS / 2))
 const FLUSH_EVERY = 67_108_864
 
 async function openFileDriver(config: Values<typeof options>): Promise<StoreDriver> {
@@ -100,13 +102,15 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
   const { filesystem_thin_provisioning: thin, filesystem_store_chunk_size: chunkSize } = config
   const writeChunk = thin ? sparseWriter(chunkSize) : writeAll
   const buffers = openBuffers()
-  const sync = withLimit(SYNCS_AT_A_TIME)
-  const timely = <T>(work: Promise<T>): Promise<T> => within(config.filesystem_store_timeout, work)
+  const onDisk = withLimit(THREADS)
+  const syncs = withLimit(SYNCS_AT_A_TIME)
+  const sync = (work: () => Promise<void>): Promise<void> => syncs(() => onDisk(work))
+  const timely = <T>(work: () => Promise<T>): Promise<T> => within(config.filesystem_store_timeout, onDisk(work))
 
   const partOf = (datadir: string, id: string, attempt: string) => join(datadir, `.${id}.${attempt}.part`)
 
   const freeIn = async (datadir: string): Promise<number> => {
-    const { bavail, bsize } = await timely(statfs(datadir)).catch(cannotWrite)
+    const { bavail, bsize } = await timely(() => statfs(datadir)).catch(cannotWrite)
     return bavail * bsize
   }
   /** Where data of `size` goes. A single directory is not asked: a disk that compresses may take more than it says. */
@@ -125,13 +129,13 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
   /** The claim on the image in the database keeps two writers apart; this and `link` are the second line. */
   const admitNew = async (id: ImageId): Promise<void> => {
     for (const { path } of datadirs) {
-      if (await exists(join(path, id))) throw alreadyThere(id)
+      if (await onDisk(() => exists(join(path, id)))) throw alreadyThere(id)
     }
   }
 
   const complete = async (file: FileHandle, size: number): Promise<void> => {
-    if (thin) await file.truncate(size)
-    if (permissions !== undefined) await file.chmod(permissions)
+    if (thin) await onDisk(() => file.truncate(size))
+    if (permissions !== undefined) await onDisk(() => file.chmod(permissions))
     await sync(() => file.datasync())
   }
 
@@ -142,7 +146,7 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
     const datadir = await pickDatadir(size ?? 0)
     const path = join(datadir, id)
     const part = partOf(datadir, id, attempt)
-    const file = await open(part, 'wx').catch(cannotWrite)
+    const file = await onDisk(() => open(part, 'wx')).catch(cannotWrite)
     let named = false
     try {
       let written = 0
@@ -150,7 +154,7 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
       try {
         const bytes = abortable(body, signal)
         for await (const chunk of size === undefined ? bytes : exactLength(bytes, size)) {
-          await writeChunk(file, chunk, written).catch(cannotWrite)
+          await onDisk(() => writeChunk(file, chunk, written)).catch(cannotWrite)
           written += chunk.length
           flushed.upTo(written)
         }
@@ -158,18 +162,18 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
         await complete(file, written).catch(cannotWrite)
       } finally {
         await flushed.idle().catch(() => undefined)
-        await file.close()
+        await onDisk(() => file.close())
       }
       signal.throwIfAborted()
       await admitNew(id)
-      await giveName(part, path, id).catch(cannotWrite)
+      await onDisk(() => giveName(part, path, id)).catch(cannotWrite)
       named = true
-      await rm(part, { force: true }).catch(cannotWrite)
-      await syncDirectory(datadir, sync).catch(cannotWrite)
+      await onDisk(() => rm(part, { force: true })).catch(cannotWrite)
+      await sync(() => syncDirectory(datadir)).catch(cannotWrite)
       return { uri: `file://${path}` as LocationUri, size: written, metadata: metadataFor(path, mountpoints) }
     } catch (error) {
-      await rm(part, { force: true })
-      if (named) await rm(path, { force: true })
+      await onDisk(() => rm(part, { force: true }))
+      if (named) await onDisk(() => rm(path, { force: true }))
       throw error
     }
   }
@@ -181,30 +185,34 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
     read: async (uri, { offset = 0, length, signal }) => {
       const path = parseUri(uri)
       // Without blocking: opening a named pipe would wait for a writer, for ever and in a thread that others need.
-      const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK).catch(cannotRead)
+      const file = await onDisk(() => open(path, constants.O_RDONLY | constants.O_NONBLOCK)).catch(cannotRead)
       try {
-        const left = Math.max(0, (await sizeOf(file)) - offset)
+        const left = Math.max(0, (await onDisk(() => sizeOf(file))) - offset)
         signal.throwIfAborted()
-        return fileSource(file, { offset, length: Math.min(length ?? left, left) }, signal, buffers)
+        const patient: ReadableFile = {
+          read: (...range) => onDisk(() => file.read(...range)),
+          close: () => onDisk(() => file.close()),
+        }
+        return fileSource(patient, { offset, length: Math.min(length ?? left, left) }, signal, buffers)
       } catch (error) {
         await file.close()
         throw error
       }
     },
     stat: async (uri) => {
-      const found = await timely(stat(parseUri(uri))).catch(cannotRead)
+      const found = await timely(() => stat(parseUri(uri))).catch(cannotRead)
       if (!found.isFile()) throw missing()
       return { size: found.size }
     },
     delete: async (uri) => {
-      await timely(unlink(parseUri(uri))).catch(cannotDelete)
+      await timely(() => unlink(parseUri(uri))).catch(cannotDelete)
     },
     sweep: async (id, attempt) => {
       admitName(id)
       admitName(attempt)
       for (const { path } of datadirs) {
-        await timely(rm(partOf(path, id, attempt), { force: true })).catch(cannotDelete)
-        await timely(rm(join(path, id), { force: true })).catch(cannotDelete)
+        await timely(() => rm(partOf(path, id, attempt), { force: true })).catch(cannotDelete)
+        await timely(() => rm(join(path, id), { force: true })).catch(cannotDelete)
       }
     },
     close: async () => undefined,
@@ -387,10 +395,10 @@ async function giveName(part: string, path: string, id: ImageId): Promise<void> 
 /** A medium without hard links. */
 const NO_LINKS = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS']
 
-async function syncDirectory(path: string, sync: (work: () => Promise<void>) => Promise<void>): Promise<void> {
+async function syncDirectory(path: string): Promise<void> {
   const directory = await open(path, 'r')
   try {
-    await sync(() => directory.sync())
+    await directory.sync()
   } catch (error) {
     // Some network file systems know no sync of a directory, nor need it.
     if (!['EINVAL', 'ENOTSUP', 'EOPNOTSUPP'].includes(codeOf(error))) throw error
