@@ -68,7 +68,14 @@ describe('openTokenCache()', { skip }, () => {
     )
     assert.equal(await open({ memcache_security_strategy: 'MAC' }).get('token'), undefined)
     const [[key = '', value = ''] = []] = await memcached.items()
-    for (const changed of [`${value.slice(0, -4)}AAA=`, value.slice(0, 60), '', `A${value.slice(1)}`]) {
+    const other = (letter = '') => (letter === 'A' ? 'B' : 'A')
+    const last = value.length - 4
+    for (const changed of [
+      `${value.slice(0, last)}${other(value[last])}${value.slice(last + 1)}`,
+      value.slice(0, 60),
+      '',
+      `${other(value[0])}${value.slice(1)}`,
+    ]) {
       await memcached.command(`set ${key} 0 0 ${changed.length}\r\n${changed}`, /STORED/)
       assert.equal(await cache.get('token'), undefined)
     }
