@@ -15,7 +15,7 @@ export interface Names {
 }
 
 const UUID = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g
-const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g
+const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z?/g
 
 /** `text` with everything replaced that is another each time: hosts, request ids, times, ids that are aliases. */
 function general(raw: string, { host, dir, aliases }: Names, asked: string): string {

@@ -8,6 +8,8 @@ export interface Known {
   readonly request?: RegExp
   /** Matched against a detail, such as `status: 500 there, 400 here`. Another status accounts for everything else. */
   readonly detail: RegExp
+  /** What the two keep is another thing, and of no more use. */
+  readonly spoils?: true
   /** A short course may not come by it. */
   readonly rare?: true
 }
@@ -18,7 +20,7 @@ export const KNOWN: readonly Known[] = [
     why: 'the header that lists stores names reserved ones there',
     request: /^POST \/v2\/images\n/,
     detail:
-      /^openstack-image-store-ids: "fast,cheap,os_glance_staging_store,os_glance_tasks_store" there, "fast,cheap" here$/,
+      /^openstack-image-store-ids: "fast,cheap,web,os_glance_staging_store,os_glance_tasks_store" there, "fast,cheap,web" here$/,
   },
   {
     why: 'the reason of a 403 or 409 stands alone here',
@@ -35,7 +37,8 @@ export const KNOWN: readonly Known[] = [
   {
     why: 'the reason of a 415 may be another',
     request: /^PUT \/v2\/images\/[^/]+\/file\n/,
-    detail: /^body: "415.*does not match stream data raw" there, "415.*Image failed safety checks" here$/s,
+    detail:
+      /^body: "415.*does not match stream data raw" there, "415.*(Image failed safety checks|stream data qcow2)" here$/s,
     rare: true,
   },
   {
@@ -81,7 +84,49 @@ export const KNOWN: readonly Known[] = [
     detail: /^location: "http:\/\/\{host\}\/.*" there, "http:\/\/\{host\}\/v2\/metadefs\/namespaces\/[^"]*%/,
   },
 
+  {
+    why: 'a 415 about no content type names the default one here, in JSON as well',
+    detail: /^body\.message: ".*type \$\{CONTENT_TYPE\} is not.* there, ".* type text\/plain is not/,
+    rare: true,
+  },
+  {
+    why: 'a body that is too short or too long is told in other words',
+    request: /^PUT \/v2\/images\/[^/]+\/file\n/,
+    detail: /^body: "400 .*Size mismatch: expected .* there, "400 .*Expected \d+ bytes of image data but got/s,
+    rare: true,
+  },
+  {
+    why: 'a task says how much it has copied, whatever its type',
+    request: /^GET \/v2\/(images\/[^/]+\/)?tasks/,
+    detail: /^body(\.tasks\[\d+\])?\.message: "" there, "Copied \d+ MiB" here$/,
+  },
+  {
+    why: 'a task says why it failed',
+    request: /^GET \/v2\/(images\/[^/]+\/)?tasks/,
+    detail: /^body(\.tasks\[\d+\])?\.message: "Task failed due to Internal Error" there, /,
+  },
+
+  // --- what imports leave behind
+  {
+    why: 'a location whose data is not what it should be is not kept',
+    request: /^GET \/v2\/images\/[^/?]+\n/,
+    detail: /^body\.(size: \d+ there, null|stores: "web" there, undefined) here$/,
+    spoils: true,
+  },
+
   // --- what is looked at first
+  {
+    why: 'an owner is refused before it is asked whether the image may be changed',
+    request: /^PATCH \/v2\/images\/.*\/owner"/s,
+    detail: /^body: "403.*Forbidding request, .* there, "403.*Owner can't be updated by non admin/s,
+    rare: true,
+  },
+  {
+    why: 'of several parameters that are none, another one is named',
+    request: /^GET \/v2\/metadefs\/namespaces\?\S*visibility=x/,
+    detail: /^body: "400.* there, "400.*Invalid visibility value: x/s,
+    rare: true,
+  },
   {
     why: 'a size that is none is refused before anything else is looked at',
     request: /^PUT \/v2\/images\/[^/]+\/file\n/,
@@ -140,7 +185,19 @@ export const KNOWN: readonly Known[] = [
     detail: /^status: (400|416|500) there, 204 here$/,
   },
 
+  {
+    why: 'a part of what is at an http location is served',
+    request: /^GET \/v2\/images\/[^/]+\/file/,
+    detail: /^status: 400 there, 206 here$/,
+    rare: true,
+  },
+
   // --- what upstream lets pass
+  {
+    why: 'a header that breaks off is a format that fails its checks, not raw data',
+    request: /^PUT \/v2\/images\/[^/]+\/(file|stage)\n!hex 514649fb/,
+    detail: /^status: 204 there, 415 here$/,
+  },
   {
     why: 'minimum and maximum with a fraction are kept',
     request: /^(PUT|POST) \/v2\/metadefs\/.*"(minimum|maximum)":-?\d+\.\d/s,
@@ -217,7 +274,7 @@ export const KNOWN: readonly Known[] = [
   },
 ]
 
-const isStatus = (detail: string): boolean => detail.startsWith('status: ')
+export const isStatus = (detail: string): boolean => detail.startsWith('status: ')
 
 /** The entries of the list that account for all the details of an exchange; undefined when they do not. */
 export function explained({ request }: Asked, details: Details): readonly Known[] | undefined {

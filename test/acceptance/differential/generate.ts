@@ -10,6 +10,8 @@ import { CALLERS, type Caller } from './values.ts'
 export interface World {
   readonly random: Random
   readonly model: Model
+  /** URL of a web server that both sides may fetch from. */
+  readonly source: string
   /** Anybody, those who may do most a little more often. */
   caller(): Caller
 }
@@ -17,10 +19,10 @@ export interface World {
 /** Makes the next request of its kind out of what is there. */
 export type Generator = (world: World) => Asked
 
-export function worldOf(random: Random, model: Model): World {
+export function worldOf(random: Random, model: Model, source: string): World {
   const everybody = Object.keys(CALLERS) as Caller[]
   const likely: readonly Caller[] = ['alice', 'alice', 'bob', 'ada', 'admin', 'rita']
-  return { random, model, caller: () => random.pick(random.chance(0.5) ? likely : everybody) }
+  return { random, model, source, caller: () => random.pick(random.chance(0.5) ? likely : everybody) }
 }
 
 /** The kinds of requests for a server that has these routes, each with its weight. */

@@ -4,6 +4,8 @@ import type { Random } from './random.ts'
 export interface Model {
   readonly images: Map<string, ImageModel>
   readonly namespaces: Map<string, NamespaceModel>
+  /** Ids. */
+  readonly tasks: string[]
 }
 
 export interface ImageModel {
@@ -25,7 +27,7 @@ export interface NamespaceModel {
   readonly types: Set<string>
 }
 
-export const emptyModel = (): Model => ({ images: new Map(), namespaces: new Map() })
+export const emptyModel = (): Model => ({ images: new Map(), namespaces: new Map(), tasks: [] })
 
 /** An image that is there, or now and then one that is not. */
 export function anyImage(

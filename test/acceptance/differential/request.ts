@@ -11,8 +11,17 @@ export interface Asked {
   readonly touches?: { image?: string; readonly namespaces?: readonly string[] }
   /** Whether the real Glance keeps something else than it was told to, so that what is touched is of no more use. */
   readonly spoils?: (status: number) => boolean
+  /** What goes on behind an answer. */
+  readonly begins?: (status: number) => Begun | undefined
   /** Told the answer of the real Glance. */
   readonly learn?: (status: number, json: unknown) => void
+}
+
+/** Work on an image, or of a task, that is waited for on both sides; what is asked after that. */
+export interface Begun {
+  readonly image?: string
+  readonly task?: string
+  readonly follow: readonly Asked[]
 }
 
 export const segment = (text: string): string => encodeURIComponent(text.toWellFormed()).replaceAll("'", '%27')
