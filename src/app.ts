@@ -118,7 +118,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       tellOfTask(core.notifier, task),
     ),
     locationRules: { secureHash: options.do_secure_hash, retries: options.http_retries },
-    uriFilter: uriFilter(config.import_filtering_opts, publicOnly(config)),
+    uriFilter: uriFilter(config.import_filtering_opts, reachIn(config)),
     policy,
     protection: openProtection(config, policy, log),
     notifier: await openNotifier(config, log),
@@ -254,7 +254,7 @@ async function openConfiguredDownloads(config: Config) {
   const catalog = authUrl ? (await import('./auth/catalog.ts')).keystoneCatalog(config.keystone_authtoken) : undefined
   const setup: DownloadsSetup = {
     rules: config.import_filtering_opts,
-    publicOnly: config.glimpse.import_public_addresses_only,
+    ...reachIn(config),
     stallMs: config.glimpse.import_stall_timeout * 1000,
     retries: config.glimpse.import_retries,
     connections: config.glimpse.import_connections,
@@ -275,7 +275,7 @@ function stagingDirectory(config: Config): string {
   return resolve(uri.slice('file://'.length))
 }
 
-const publicOnly = (config: Config) => ({ publicOnly: config.glimpse.import_public_addresses_only })
+const reachIn = (config: Config) => ({ reach: config.glimpse.import_addresses })
 
 /**
  * The hosts that imports may not reach, no location leads to either. Schemes and ports are the http store's own matter:
@@ -283,9 +283,10 @@ const publicOnly = (config: Config) => ({ publicOnly: config.glimpse.import_publ
  */
 function reachOf(config: Config): Reach | undefined {
   const { allowed_hosts, disallowed_hosts } = config.import_filtering_opts
-  if (allowed_hosts.length + disallowed_hosts.length === 0 && !publicOnly(config).publicOnly) return undefined
+  if (allowed_hosts.length + disallowed_hosts.length === 0 && config.glimpse.import_addresses === 'any')
+    return undefined
   const every = { allowed_schemes: [], disallowed_schemes: [], allowed_ports: [], disallowed_ports: [] }
-  const filter = uriFilter({ allowed_hosts, disallowed_hosts, ...every }, publicOnly(config))
+  const filter = uriFilter({ allowed_hosts, disallowed_hosts, ...every }, reachIn(config))
   return { admits: filter.admits, connector: (options) => filteredConnector(filter, options) }
 }
 

@@ -712,9 +712,9 @@ const glimpse = {
     min: 0,
     help: "Seconds for which Keystone's limits of a project are believed; 0 asks for each image and upload.",
   }),
-  import_public_addresses_only: bool({
-    default: false,
-    help: 'Let web-download and http locations lead to addresses of the public Internet only: not to loopback, private, link-local and other special ones, whatever name leads there.',
+  import_addresses: choice(['any', 'network', 'public'], {
+    default: 'network',
+    help: 'Addresses that web-download and http locations may lead to, whatever name leads there: `network` is all but loopback and link-local ones, where the services and the metadata of this machine answer (hosts in `allowed_hosts` may have these, too); `public` leaves out private and all other special ones as well.',
   }),
   import_stall_timeout: integer({
     default: 60,

@@ -35,7 +35,7 @@ describe('download', () => {
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'glimpse-download-'))
     web = await startWebServer()
-    const filter = uriFilter({ ...ANYTHING, disallowed_hosts: ['127.0.0.2'] }, { publicOnly: false })
+    const filter = uriFilter({ ...ANYTHING, disallowed_hosts: ['127.0.0.2'] }, { reach: 'any' })
     client = openHttpClient({ filter, stallMs: 1000 })
   })
   after(async () => {

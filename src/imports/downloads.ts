@@ -2,13 +2,12 @@ import { openDigestCheck } from './expected-digest.ts'
 import { type Catalog, glanceDownload } from './glance-download.ts'
 import { openHttpClient } from './http-client.ts'
 import type { ImportMethod } from './import.ts'
-import { type UriRules, uriFilter } from './uri-filter.ts'
+import { type AddressReach, type UriRules, uriFilter } from './uri-filter.ts'
 import { webDownload } from './web-download.ts'
 
 export interface DownloadsSetup {
   readonly rules: UriRules
-  /** `import_public_addresses_only` */
-  readonly publicOnly: boolean
+  readonly reach: AddressReach
   readonly stallMs: number
   readonly retries: number
   readonly connections: number
@@ -19,24 +18,16 @@ export interface DownloadsSetup {
 }
 
 /** The import methods that bring data from elsewhere. */
-export function openDownloads({
-  rules,
-  publicOnly,
-  stallMs,
-  retries,
-  connections,
-  properties,
-  catalog,
-}: DownloadsSetup): {
+export function openDownloads({ rules, reach, stallMs, retries, connections, properties, catalog }: DownloadsSetup): {
   readonly methods: readonly ImportMethod[]
   close(): Promise<void>
 } {
   const digests = openDigestCheck()
   const options = { retries, connections }
-  const filter = uriFilter(rules, { publicOnly })
+  const filter = uriFilter(rules, { reach })
   const client = openHttpClient({ filter, stallMs })
   // Where other Glances are says the catalog, which users cannot write to; they are rarely at public addresses.
-  const inside = uriFilter(rules, { publicOnly: false })
+  const inside = uriFilter(rules, { reach: 'any' })
   const insideClient = openHttpClient({ filter: inside, stallMs })
   const tools = { digests, options }
   return {

@@ -33,7 +33,7 @@ describe('openHttpClient', () => {
   const signal = new AbortController().signal
   const failure = async (uri: string, publicOnly: boolean, names = lookup) => {
     const client = openHttpClient({
-      filter: uriFilter(RULES, { publicOnly, lookup: names }),
+      filter: uriFilter(RULES, { reach: publicOnly ? 'public' : 'any', lookup: names }),
       stallMs: 2000,
     })
     try {
@@ -59,10 +59,10 @@ describe('openHttpClient', () => {
   it('connects to the address that was checked, though the name server says something else the next time', async () => {
     let asked = 0
     const rebinding = async () => {
-      const address = asked++ === 0 ? '203.0.113.1' : '127.0.0.1'
+      const address = asked++ === 0 ? '93.184.215.14' : '127.0.0.1'
       return [{ address, family: 4 }]
     }
-    const judge = uriFilter(RULES, { publicOnly: true, lookup: rebinding })
+    const judge = uriFilter(RULES, { reach: 'public', lookup: rebinding })
     assert.equal(await judge.admits('http://rebind.example/'), true)
     assert.equal(
       await failure('http://rebind.example:1/', true, rebinding),

@@ -178,7 +178,7 @@ const guardedLookup =
   (filter: UriFilter): LookupFunction =>
   (name, { all }, callback) => {
     const answer = async () => {
-      const admitted = (await filter.resolve(name)).filter(({ address }) => filter.admitsAddress(address))
+      const admitted = (await filter.resolve(name)).filter(({ address }) => filter.admitsAddress(address, name))
       const [first] = admitted
       if (first === undefined) throw forbiddenAddress(name)
       return { admitted, first }

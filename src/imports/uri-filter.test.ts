@@ -24,7 +24,7 @@ const lookup = async (name: string) => {
   return found.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }))
 }
 const filter = (rules: Partial<UriRules> = {}, publicOnly = false) =>
-  uriFilter({ ...DEFAULTS, ...rules }, { publicOnly, lookup })
+  uriFilter({ ...DEFAULTS, ...rules }, { reach: publicOnly ? 'public' : 'any', lookup })
 
 const verdicts = async (uris: readonly string[], rules?: Partial<UriRules>, publicOnly?: boolean) => {
   const judge = filter(rules, publicOnly)
@@ -120,6 +120,26 @@ describe('uriFilter', () => {
     assert.equal(judge.admitsAddress('10.0.0.7'), false)
     assert.equal(judge.admitsAddress('::ffff:10.0.0.7'), false)
     assert.equal(judge.admitsAddress('10.0.0.8'), true)
+  })
+
+  it('refuses the addresses of this machine by default, unless their host is allowed', async () => {
+    const own = [
+      'http://127.0.0.1/i',
+      'http://127.9.9.9/i',
+      'http://[::1]/i',
+      'http://0.0.0.0/i',
+      'http://[::ffff:127.0.0.1]/i',
+    ]
+    const linkLocal = ['http://169.254.169.254/latest', 'http://[fe80::1]/i']
+    const judge = uriFilter(DEFAULTS, { reach: 'network', lookup })
+    for (const uri of [...own, ...linkLocal]) assert.equal(await judge.admits(uri), false, uri)
+    for (const uri of ['http://10.0.0.7/i', 'http://192.168.1.1/i', 'http://[fd00::1]/i'])
+      assert.equal(await judge.admits(uri), true, uri)
+    const allowed = uriFilter({ ...DEFAULTS, allowed_hosts: ['127.0.0.1', 'depot'] }, { reach: 'network', lookup })
+    assert.equal(await allowed.admits('http://127.0.0.1/i'), true)
+    assert.equal(await allowed.admits('http://[::1]/i'), false)
+    assert.equal(allowed.admitsAddress('127.0.0.1', 'depot'), true)
+    assert.equal(allowed.admitsAddress('127.0.0.1', 'elsewhere'), false)
   })
 
   it('lets only public addresses be connected to when it is told so', async () => {

@@ -14,22 +14,32 @@ export interface UriRules {
 export interface UriFilter {
   /** Whether data may be fetched from `uri`, as far as can be told from how it is written and that its host has an address. */
   admits(uri: string): Promise<boolean>
-  /** Whether a connection may go to this address, whatever name led to it. */
-  admitsAddress(address: string): boolean
+  /** Whether a connection may go to this address, to which `host` led. */
+  admitsAddress(address: string, host?: string): boolean
   /** All addresses of a host name. Rejects as `dns.lookup` does. */
   resolve(name: string): Promise<readonly LookupAddress[]>
 }
 
+/**
+ * Which addresses may be connected to: all of them; all but loopback and link-local ones, where the services and the
+ * metadata of this machine answer, unless their host is in `allowed_hosts` (glance/common/utils.py,
+ * `resolve_pinned_address`); or those of the public Internet alone.
+ */
+export const REACHES = ['any', 'network', 'public'] as const
+export type AddressReach = (typeof REACHES)[number]
+
 export interface UriFilterOptions {
-  /** Refuses every address that is not one of the public Internet. */
-  readonly publicOnly: boolean
+  readonly reach: AddressReach
   /** A test's name server. */
   readonly lookup?: (name: string) => Promise<readonly LookupAddress[]>
 }
 
+/** `0.0.0.0` leads to the machine itself as well. */
+const OF_THIS_MACHINE: readonly string[] = ['loopback', 'linkLocal', 'unspecified']
+
 export function uriFilter(
   rules: UriRules,
-  { publicOnly, lookup = (name) => dns.lookup(name, { all: true }) }: UriFilterOptions,
+  { reach, lookup = (name) => dns.lookup(name, { all: true }) }: UriFilterOptions,
 ): UriFilter {
   const allowedHosts = new Set(rules.allowed_hosts.map(normalHost))
   const refusedHosts = new Set(allowedHosts.size > 0 ? [] : rules.disallowed_hosts.map(normalHost))
@@ -39,15 +49,17 @@ export function uriFilter(
   // The dot makes a name of what the system would else take for an address, such as 0x7f000001, and skips search domains.
   const resolve = (name: string) => lookup(name.endsWith('.') ? name : `${name}.`)
 
-  const admitsAddress = (address: string): boolean => {
+  const admitsAddress = (address: string, host = address): boolean => {
     const plain = normalAddress(address)
     if (plain === undefined || refusedHosts.has(plain)) return false
-    return !publicOnly || ipaddr.parse(plain).range() === 'unicast'
+    const range = ipaddr.parse(plain).range()
+    if (reach === 'public') return range === 'unicast'
+    return reach === 'any' || !OF_THIS_MACHINE.includes(range) || allowedHosts.has(normalHost(host))
   }
 
   const resolves = async (host: string): Promise<boolean> => {
     try {
-      return (await resolve(host)).length > 0
+      return (await resolve(host)).some(({ address }) => admitsAddress(address, host))
     } catch {
       return false
     }

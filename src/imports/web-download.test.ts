@@ -22,7 +22,7 @@ describe('webDownload', () => {
       allowed_ports: [],
       disallowed_ports: [],
     },
-    { publicOnly: false },
+    { reach: 'any' },
   )
   const client = openHttpClient({ filter, stallMs: 5000 })
   const digests = openDigestCheck()

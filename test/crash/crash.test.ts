@@ -84,5 +84,6 @@ stores = file
 default_store = file
 filesystem_store_datadir = ${images}
 [glimpse]
+import_addresses = any
 sweep_interval = 1
 `

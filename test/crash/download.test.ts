@@ -31,6 +31,7 @@ filesystem_store_datadir = ${images}
 [import_filtering_opts]
 allowed_ports = []
 [glimpse]
+import_addresses = any
 lease_ttl = 2
 sweep_interval = 1
 import_connections = 2

@@ -130,5 +130,6 @@ filesystem_store_datadir = ${dir}/images
 [import_filtering_opts]
 allowed_ports = []
 [glimpse]
+import_addresses = any
 sweep_interval = 1
 `

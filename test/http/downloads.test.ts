@@ -142,7 +142,7 @@ describe('web-download', () => {
       await response.text(),
       /URI for web-download does not pass filtering: http:\/\/\*\*\*@127\.0\.0\.1:1\//,
     )
-    const closed = await open({ glimpse: { import_public_addresses_only: 'true' } })
+    const closed = await open({ glimpse: { import_addresses: 'public' } })
     try {
       const other = client(closed, 'alice:p1:member,reader')
       const refused = await other.send('POST', `/v2/images/${await other.create()}/import`, {

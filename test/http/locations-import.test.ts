@@ -408,7 +408,7 @@ describe('POST /v2/images/{id}/locations', () => {
   })
 
   it('reaches public addresses only where the operator says so, whatever name leads there', async (t) => {
-    const { server, web } = await setUp(t, { glimpse: { import_public_addresses_only: 'True' } })
+    const { server, web } = await setUp(t, { glimpse: { import_addresses: 'public' } })
     const path = web.serve(DATA)
     for (const host of ['127.0.0.1', 'localhost', '[::1]', '2130706433']) {
       const id = await createImage(server)

@@ -39,6 +39,7 @@ stores = file
 default_store = file
 filesystem_store_datadir = ${images}
 [glimpse]
+import_addresses = any
 lease_ttl = 2
 sweep_interval = 1
 `,

@@ -84,6 +84,8 @@ export async function startServer(
     .flatMap((pair) => pair.split(':')[0]?.trim() || [])
   const groups: Record<string, Record<string, string>> = {
     database: { connection: await databaseIn(dir) },
+    // Where the tests' own servers are.
+    glimpse: { import_addresses: 'any' },
     DEFAULT: { node_staging_uri: `file://${join(dir, 'staging')}` },
     os_glance_staging_store: { filesystem_store_datadir: join(dir, 'staging') },
     glance_store: stores.length > 0 ? {} : { filesystem_store_datadir: join(dir, 'images') },
