@@ -102,7 +102,7 @@ node_staging_uri = file://${home}/staging-${node}
 worker_self_reference_url = http://127.0.0.1:${port}
 show_multiple_locations = True
 do_secure_hash = ${!skipHash}
-${cache ? `image_cache_dir = ${home}/cache-${node}\ncache_prefetcher_interval = 2` : ''}
+${cache ? `image_cache_dir = ${home}/cache-${node}` : ''}
 use_keystone_limits = ${limits}
 [database]
 connection = sqlite:///${home}/glance.sqlite

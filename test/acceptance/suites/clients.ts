@@ -5,7 +5,7 @@ import type { TestResult, Verdict } from '../verdict.ts'
 import type { Source } from './tempest.ts'
 
 /** What the service can do beyond images themselves: with less than this the kit leaves steps out. */
-const FEATURES = 'import stores tasks cache locations limits conversion'
+const FEATURES = 'import stores tasks cache locations limits'
 
 const OUTCOME = { ok: 'passed', FAIL: 'failed', skip: 'skipped' } as const
 interface Step {

@@ -45,7 +45,8 @@ async function run(
       API_V1: flag(source.name === 'debian'),
       LOCATIONS: '1',
       STORE_WEIGHT: flag(setup.stores.length > 0),
-      CACHING: flag(setup.cache === true),
+      // Debian's expects that what is queued is not cached at once, as it is by upstream's newer releases and by ours.
+      CACHING: flag(setup.cache === true && source.name !== 'debian'),
       SECURE_HASH: flag(setup.skipHash !== true),
       ENFORCE_SCOPE: flag(setup.newDefaults === true),
       CONVERSION: flag(setup.conversion === true),
