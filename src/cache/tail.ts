@@ -55,7 +55,7 @@ async function* tail(
   const rest = () => ({ offset: position, length: end - position })
   try {
     while (position < end) {
-      const available = await growth.beyond(position)
+      const available = await unlessAborted(growth.beyond(position), signal)
       if (available === undefined) {
         yield* await fetchRest(fetch, rest(), signal)
         return
@@ -80,6 +80,16 @@ async function* tail(
   } finally {
     if (open) await file.close()
   }
+}
+
+/** Who has gone does not wait, with a file open, for bytes that may come in a day or never. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const leave = () => reject(signal.reason)
+    signal.addEventListener('abort', leave, { once: true })
+    if (signal.aborted) leave()
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', leave))
+  })
 }
 
 async function fetchRest(fetch: Fetch, range: ByteRange, signal: AbortSignal): Promise<ByteSource> {

@@ -22,8 +22,8 @@ export interface Client {
   begin(id: string, method: Json, more?: Json): Promise<string>
   /** The same, when it has ended. */
   import(id: string, method: Json, more?: Json): Promise<Json>
-  /** The task when it has ended. */
-  ended(task: string): Promise<Json>
+  /** The task when it has ended; users who are no administrators see it only by its image. */
+  ended(task: string, image?: string): Promise<Json>
 }
 
 export function clientOf({ url }: { readonly url: string }, token = ADMIN): Client {
@@ -40,17 +40,18 @@ export function clientOf({ url }: { readonly url: string }, token = ADMIN): Clie
     return JSON.parse(answer) as Json
   }
   const tasksOf = async (id: string) =>
-    ((await json('GET', `/v2/images/${id}/tasks`)) as { tasks: readonly { id: string }[] }).tasks
+    ((await json('GET', `/v2/images/${id}/tasks`)) as { tasks: readonly Json[] }).tasks
   const begin: Client['begin'] = async (id, method, more = {}) => {
-    const before = new Set((await tasksOf(id)).map((task) => task.id))
+    const before = new Set((await tasksOf(id)).map((task) => task['id']))
     const response = await send('POST', `/v2/images/${id}/import`, { method, ...more })
     assert.equal(response.status, 202, await response.text())
-    return (await tasksOf(id)).find((task) => !before.has(task.id))?.id ?? assert.fail('no task')
+    return String((await tasksOf(id)).find((task) => !before.has(task['id']))?.['id'])
   }
-  const ended: Client['ended'] = async (id) => {
+  const ended: Client['ended'] = async (id, image) => {
     let task: Json = {}
     await until('the end of the task', async () => {
-      task = await json('GET', `/v2/tasks/${id}`)
+      const ofImage = image === undefined ? undefined : await tasksOf(image)
+      task = ofImage?.find((one) => one['id'] === id) ?? (await json('GET', `/v2/tasks/${id}`))
       return ['success', 'failure'].includes(String(task['status']))
     })
     return task
@@ -72,7 +73,7 @@ export function clientOf({ url }: { readonly url: string }, token = ADMIN): Clie
       } as RequestInit),
     data: async (id) => Buffer.from(await (await send('GET', `/v2/images/${id}/file`)).arrayBuffer()),
     begin,
-    import: async (id, method, more) => ended(await begin(id, method, more)),
+    import: async (id, method, more) => ended(await begin(id, method, more), id),
     ended,
   }
 }
