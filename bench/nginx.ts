@@ -26,6 +26,7 @@ http {
 `,
   )
   const nginx = spawn('/usr/sbin/nginx', ['-p', dir, '-c', config], { stdio: ['ignore', 'inherit', 'inherit'] })
+  process.once('exit', () => nginx.kill())
   const url = `http://127.0.0.1:${port}`
   await until('nginx', async () => (await fetch(url).catch(() => undefined)) !== undefined)
   const stop = async (): Promise<void> => {
