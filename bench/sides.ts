@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { freePort, type Product, processTree, startProduct, until } from '../test/support/product.ts'
+import { freePort, type Product, processTree, root, startProduct, until } from '../test/support/product.ts'
 
 const run = promisify(execFile)
 
@@ -21,6 +21,8 @@ export interface Side {
   stop(): Promise<void>
   /** Every process of the running server. */
   processes(): readonly number[]
+  /** Runs its `glance-manage`. */
+  manage(...args: readonly string[]): Promise<void>
 }
 
 export interface Sides {
@@ -31,30 +33,68 @@ export interface Sides {
   close(): Promise<void>
 }
 
-/** Both servers with two workers, SQLite and a file store, in front of the same stand-in for Keystone. */
-export async function openSides(kit: string, dir: string): Promise<Sides> {
+/** How both servers are configured; two workers, a file store, no cache and no import otherwise. */
+export interface SidesOptions {
+  readonly workers?: number
+  /** Downloads go through an image cache. */
+  readonly cache?: boolean
+  /** Two file stores, `fast` and `cheap`, and every method of import. */
+  readonly imports?: boolean
+  /** More options of `[DEFAULT]`. */
+  readonly options?: Readonly<Record<string, string>>
+  /** The image service of `RegionTwo` in the catalog. */
+  readonly otherRegion?: string
+}
+
+/** Any port of this machine, for imports and for locations of http stores. */
+const FILTER = '[import_filtering_opts]\nallowed_ports = []\nallowed_hosts = [127.0.0.1]\n'
+const METHODS = '[glance-direct, web-download, copy-image, glance-download]'
+
+/** Both servers with SQLite, in front of the same stand-in for Keystone. Glance is started, Glimpse not yet. */
+export async function openSides(kit: string, dir: string, options: SidesOptions = {}): Promise<Sides> {
+  const { workers = 2, cache = false, imports = false, otherRegion } = options
   const [glancePort, stubPort, glimpsePort] = [await freePort(), await freePort(), await freePort()]
   const peer = join(dir, 'glance')
-  const env = { ...process.env, PEER_DIR: peer, DB: 'sqlite', WORKERS: '2', METADEFS: '0' }
+  await mkdir(dir, { recursive: true })
+  const extra = join(dir, 'extra.conf')
+  const defaults = { ...options.options, ...(imports ? { enabled_import_methods: METHODS } : {}) }
+  await writeFile(extra, `[DEFAULT]\n${optionLines(defaults)}${FILTER}`)
+  const env = {
+    ...process.env,
+    PEER_DIR: peer,
+    DB: 'sqlite',
+    WORKERS: String(workers),
+    METADEFS: '0',
+    CACHE: cache ? '1' : '0',
+    IMPORT: imports ? '1' : '0',
+    MULTI: imports ? '1' : '0',
+    EXTRA: extra,
+    STUB_ARGS: otherRegion === undefined ? '' : `--image ${otherRegion}@RegionTwo`,
+  }
   const ports = { GLANCE_PORT: String(glancePort), STUB_PORT: String(stubPort) }
   const close = async (): Promise<void> => void (await run(join(kit, 'peer-down.sh'), [], { env }))
   process.once('exit', () => spawn(join(kit, 'peer-down.sh'), [], { env, detached: true, stdio: 'ignore' }))
   await detached(join(kit, 'peer-up.sh'), { ...env, ...ports })
   const facts = JSON.parse(await readFile(join(peer, 'run/server.json'), 'utf8')) as Record<string, string>
   return {
-    glance: glanceSide(facts, join(peer, 'glance.sqlite')),
-    glimpse: await glimpseSide(join(dir, 'glimpse'), glimpsePort, stubPort),
+    glance: glanceSide(facts, peer),
+    glimpse: await glimpseSide(join(dir, 'glimpse'), glimpsePort, stubPort, { ...options, options: defaults }),
     version: String(facts['name']),
     close,
   }
 }
 
-function glanceSide(facts: Record<string, string>, database: string): Side {
+const optionLines = (options: Readonly<Record<string, string>>): string =>
+  Object.entries(options)
+    .map(([name, value]) => `${name} = ${value}\n`)
+    .join('')
+
+function glanceSide(facts: Record<string, string>, dir: string): Side {
   const { url = '', start = '', stop = '', pidfile = '', location_prefix: locations = '' } = facts
   return {
     name: 'Glance',
     url,
-    database,
+    database: join(dir, 'glance.sqlite'),
     locations,
     start: async () => {
       await detached(start, process.env)
@@ -62,11 +102,21 @@ function glanceSide(facts: Record<string, string>, database: string): Side {
     },
     stop: async () => void (await run(stop)),
     processes: () => processTree(Number(readFileSync(pidfile, 'utf8'))),
+    manage: async (...args) => {
+      const config = ['--config-dir', join(dir, 'conf/none'), '--config-file', join(dir, 'conf/glance-api.conf')]
+      const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C.UTF-8' }
+      await run('/usr/bin/glance-manage', [...config, ...args], { env })
+    },
   }
 }
 
-async function glimpseSide(dir: string, port: number, stubPort: number): Promise<Side> {
-  await mkdir(join(dir, 'images'), { recursive: true })
+async function glimpseSide(
+  dir: string,
+  port: number,
+  stubPort: number,
+  { workers = 2, cache = false, imports = false, options = {} }: SidesOptions,
+): Promise<Side> {
+  for (const folder of ['images', 'cheap', 'staging', 'cache']) await mkdir(join(dir, folder), { recursive: true })
   const config = join(dir, 'glance-api.conf')
   const database = join(dir, 'glance.sqlite')
   await writeFile(
@@ -74,15 +124,16 @@ async function glimpseSide(dir: string, port: number, stubPort: number): Promise
     `[DEFAULT]
 bind_host = 127.0.0.1
 bind_port = ${port}
-workers = 2
+workers = ${workers}
+worker_self_reference_url = http://127.0.0.1:${port}
+${cache ? `image_cache_dir = ${dir}/cache\nimage_cache_max_size = 21474836480` : ''}
+${imports ? 'enabled_backends = fast:file, cheap:file' : ''}
+${optionLines(options)}
 [database]
 connection = sqlite:///${database}
-[glance_store]
-stores = file
-default_store = file
-filesystem_store_datadir = ${dir}/images
-[paste_deploy]
-flavor = keystone
+${imports ? twoStores(dir) : oneStore(dir)}
+${FILTER}[paste_deploy]
+flavor = ${cache ? 'keystone+cachemanagement' : 'keystone'}
 [keystone_authtoken]
 www_authenticate_uri = http://127.0.0.1:${stubPort}/v3
 auth_type = password
@@ -109,8 +160,23 @@ project_domain_name = Default
       product = undefined
     },
     processes: () => (product === undefined ? [] : processTree(product.pid)),
+    manage: async (...args) => void (await run(join(root, 'bin/glance-manage'), ['--config-file', config, ...args])),
   }
 }
+
+const oneStore = (dir: string): string => `[glance_store]
+stores = file, http
+default_store = file
+filesystem_store_datadir = ${dir}/images`
+
+const twoStores = (dir: string): string => `[glance_store]
+default_backend = fast
+[fast]
+filesystem_store_datadir = ${dir}/images
+[cheap]
+filesystem_store_datadir = ${dir}/cheap
+[os_glance_staging_store]
+filesystem_store_datadir = ${dir}/staging`
 
 /** Runs a script that leaves servers behind, which would keep our end of its pipes open. */
 async function detached(script: string, env: NodeJS.ProcessEnv): Promise<void> {
@@ -124,11 +190,15 @@ const firstAnswer = (url: string): Promise<void> =>
     everyMs: 5,
   })
 
-/** Bytes that the processes hold, shared pages divided among those who share them. */
+/** Bytes that the living processes hold, shared pages divided among those who share them. */
 export const memoryOf = (side: Side): number =>
   side.processes().reduce((sum, pid) => {
-    const pss = /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))
-    return sum + Number(pss?.[1] ?? 0) * 1024
+    try {
+      const pss = /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))
+      return sum + Number(pss?.[1] ?? 0) * 1024
+    } catch {
+      return sum // It ended meanwhile.
+    }
   }, 0)
 
 /** Seconds of CPU, in user and kernel mode, that living processes have used (100 clock ticks make a second). */

@@ -9,6 +9,7 @@ import { v2Document } from './api/v2/document.ts'
 import { v2Face } from './api/v2/face.ts'
 import { v2Routes } from './api/v2/routes.ts'
 import { COMMON_PROPERTIES, type CustomProperties } from './api/v2/schemas.ts'
+import { assertSchema } from './api/v2/validation.ts'
 import { anonymous, noAuth } from './auth/headers.ts'
 import type { IdentityProvider } from './auth/identity.ts'
 import type { ProjectLimits } from './auth/limits.ts'
@@ -41,7 +42,6 @@ import { announcer } from './notify/announcer.ts'
 import type { NotifyDriver } from './notify/driver.ts'
 import type { Notifier } from './notify/notifier.ts'
 import { queued } from './notify/queue.ts'
-import { parseRoutes, routed } from './notify/routing.ts'
 import { isAdmin, openPolicy, type PolicyEnforcer } from './policy/enforcer.ts'
 import { openPropertyProtection, type PropertyProtection, UNPROTECTED } from './policy/property-protection.ts'
 import type { Reach, StoreType } from './store/driver.ts'
@@ -524,7 +524,13 @@ function readCustomProperties(config: Config): CustomProperties {
   }
   const extended =
     typeof data['properties'] === 'object' && data['properties'] !== null && !('type' in data['properties'])
-  return extended ? (data as unknown as CustomProperties) : { properties: data as CustomProperties['properties'] }
+  const { properties, required = [] } = (extended ? data : { properties: data }) as unknown as CustomProperties
+  try {
+    assertSchema({ properties, required })
+  } catch (cause) {
+    throw new ServiceError('invalid', `${file}: ${(cause as Error).message}`, { cause })
+  }
+  return { properties, required }
 }
 
 async function openNotifier(config: Config, log: Log): Promise<Notifier> {
@@ -546,6 +552,7 @@ async function openNotifyDriver(config: Config, log: Log, name: string): Promise
 }
 
 async function openRouting(config: Config, log: Log): Promise<NotifyDriver> {
+  const { parseRoutes, routed } = await import('./notify/routing.ts')
   const { routing_config: name } = config.oslo_messaging_notifications
   if (name === '') log.warn('[oslo_messaging_notifications] driver = routing has no effect without routing_config')
   const routes = name === '' ? [] : parseRoutes(readNamed('routing_config', config.findFile(name) ?? name).toString())

@@ -5,7 +5,6 @@ import { join, resolve } from 'node:path'
 import type { Standalone } from '../auth/standalone.ts'
 import { type Config, describe } from '../config/config.ts'
 import { ServiceError } from '../domain/errors.ts'
-import { openLog } from '../log.ts'
 
 type ReadConfig = (overrides?: Readonly<Record<string, string>>) => Config
 
@@ -93,6 +92,7 @@ async function run(config: Config, serving: Serving): Promise<void> {
 /** Serves in this process until it is told to stop. */
 async function work(config: Config, serving: Serving): Promise<void> {
   const { DEFAULT: options } = config
+  const { openLog } = await import('../log.ts')
   const log = openLog({ name: 'glance.api', debug: options.debug, json: options.use_json, file: logFile(config) })
   const { openApp } = await import('../app.ts')
   const standalone = await serving.identity?.()

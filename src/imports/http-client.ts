@@ -1,4 +1,3 @@
-import { STATUS_CODES } from 'node:http'
 import { isIP, type LookupFunction } from 'node:net'
 import type { Readable } from 'node:stream'
 import { getCACertificates } from 'node:tls'
@@ -205,8 +204,11 @@ const badGateway = (message: string, fields: ErrorFields = {}) => new ServiceErr
 /** Answers that another try may not meet again. */
 const PASSING = [408, 425, 429, 500, 502, 503, 504]
 
+// Not by an import, for the reason that api/http/server.ts gives.
+const reasonOf = (status: number): string => process.getBuiltinModule('node:http').STATUS_CODES[status] ?? ''
+
 const refused = ({ statusCode }: Dispatcher.ResponseData, { host }: URL) =>
-  badGateway(`${host} answers ${`${statusCode} ${STATUS_CODES[statusCode] ?? ''}`.trim()}`, {
+  badGateway(`${host} answers ${`${statusCode} ${reasonOf(statusCode)}`.trim()}`, {
     detail: { status: statusCode },
     transient: PASSING.includes(statusCode),
   })

@@ -1,4 +1,3 @@
-import { Agent, request } from 'undici'
 import { type ErrorKind, ServiceError } from '../domain/errors.ts'
 
 export interface RelayedRequest {
@@ -39,8 +38,10 @@ const KINDS: Readonly<Record<number, ErrorKind>> = {
 }
 
 export function openRelay(): { readonly relay: Relay; close(): Promise<void> } {
-  const agent = new Agent({ connectTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS, bodyTimeout: TIMEOUT_MS })
+  let client: ReturnType<typeof openClient> | undefined
   const relay: Relay = async ({ method, url, token, body }) => {
+    client ??= openClient()
+    const { agent, request } = await client
     const answer = await request(url, {
       method,
       dispatcher: agent,
@@ -60,7 +61,14 @@ export function openRelay(): { readonly relay: Relay; close(): Promise<void> } {
     const headers = requestId === undefined ? {} : { 'x-openstack-request-id': requestId }
     throw new ServiceError(KINDS[answer.statusCode] ?? 'bad-gateway', explanation(text), { detail: { headers } })
   }
-  return { relay, close: () => agent.close() }
+  return { relay, close: async () => (await client)?.agent.close() }
+}
+
+/** Loaded when it is first needed: most services never relay. */
+async function openClient() {
+  const { Agent, request } = await import('undici')
+  const timeouts = { connectTimeout: TIMEOUT_MS, headersTimeout: TIMEOUT_MS, bodyTimeout: TIMEOUT_MS }
+  return { agent: new Agent(timeouts), request }
 }
 
 const TIMEOUTS = new Set(['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'])

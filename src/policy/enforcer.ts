@@ -1,6 +1,6 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { basename, join } from 'node:path'
-import { parse } from 'yaml'
 import type { Identity } from '../auth/identity.ts'
 import { ServiceError } from '../domain/errors.ts'
 import { type Check, type Compiled, type Credentials, compileCheck, parseCheck, type Test, type Warn } from './check.ts'
@@ -128,11 +128,15 @@ function readPolicyFile(path: string, warn: Warn): readonly (readonly [string, C
   }
 }
 
+const require = createRequire(import.meta.url)
+
 /** JSON is read as such: as YAML, its tabs would be errors. */
 function parseYaml(text: string): unknown {
   try {
     return JSON.parse(text)
   } catch {
+    // Loaded when it is needed: many services have no such file.
+    const { parse } = require('yaml') as typeof import('yaml')
     return parse(text, { version: '1.1', uniqueKeys: false })
   }
 }
