@@ -69,8 +69,9 @@ export const POSTGRES: Facts = {
   integer: (column) => sql`cast(${column} as double precision)`,
   sameText: (column, value) => sql`md5(${column}) = md5(${value}) and ${column} = ${value}`,
   now: sql`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
+  // To the millisecond, as everywhere: the service reads no more of it.
   timeIn: (ms) =>
-    sql`(timezone('UTC', clock_timestamp()) + cast(${ms} as double precision) * interval '1 millisecond')`,
+    sql`date_trunc('milliseconds', timezone('UTC', clock_timestamp()) + cast(${ms} as double precision) * interval '1 millisecond')`,
   age: (column) => sql`cast(extract(epoch from (timezone('UTC', clock_timestamp()) - ${column})) * 1000 as bigint)`,
   by: () => sql``,
   toTime: toText,
