@@ -226,8 +226,8 @@ interface ShownTask {
 }
 type Read = (target: string) => Promise<Readonly<Record<string, unknown>> | undefined>
 
-/** Work on a few bytes takes a moment; what takes longer never ends. */
-const PATIENCE = { seconds: 5 }
+/** Work on a few bytes takes a moment, on a busy machine some more; what takes longer never ends. */
+const PATIENCE = { seconds: 60 }
 
 const isOver = ({ status }: ShownTask): boolean => status === 'success' || status === 'failure'
 
