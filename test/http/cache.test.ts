@@ -95,6 +95,8 @@ describe('downloads through the cache', () => {
     const events = recordEvents(server)
     for (let i = 0; i < 3; i++) await download(server, id)
     await call(server, 'GET', `/v2/images/${id}/file`, 'bob:p2:member,reader')
+    // A client has the last byte a moment before anybody is told.
+    await until('the messages', async () => events.length >= 3)
     const sent = events.map((event) => event.type === 'image.send' && [event.image.id, event.bytes, event.to.userId])
     assert.deepEqual(
       sent,
