@@ -102,7 +102,8 @@ describe('web-download', () => {
       assert.equal(image['size'], data.length)
       assert.equal(image['imported'], 'yes')
       assert.ok((await user.data(id)).equals(data))
-      assert.deepEqual(await stagedIn(server), [])
+      // What was staged goes after the task has told of its end.
+      await until('nothing is staged', async () => (await stagedIn(server)).length === 0)
     }
   })
 
