@@ -121,6 +121,8 @@ const locationFlow = (
 const VALIDATION = { validation_data: { os_hash_algo: 'sha512', os_hash_value: sha512 } }
 const hasQemu = existsSync('/usr/bin/qemu-img') || process.env['CI'] === 'true'
 
+const REFUSING = 'a location with a stated digest'
+
 const scenarios: readonly Scenario[] = [
   {
     name: 'web-download, through every plugin',
@@ -157,7 +159,7 @@ const scenarios: readonly Scenario[] = [
     },
     check: (place, image) => assertData(place, image),
   },
-  locationFlow('a location with a stated digest', {}, VALIDATION, []),
+  locationFlow(REFUSING, {}, VALIDATION, []),
   locationFlow('a location without one', {}, {}, ['location', 'digest']),
   locationFlow('a location whose digest is believed', { do_secure_hash: 'False' }, VALIDATION, []),
   locationFlow('a location without digests', { do_secure_hash: 'False' }, {}, []),
@@ -241,7 +243,11 @@ function describeScenario(
               failed,
             )
           else if (mayEndWell.includes(failed) && found?.['status'] === 'active') assert.equal(found['checksum'], null)
-          else assert.deepEqual(essence(found ?? {}), essence(before), failed)
+          else {
+            // A queued image may show where on the web the data is that was refused; nothing is kept by that.
+            const { stores: _, ...queued } = essence(found ?? {})
+            assert.deepEqual(name === REFUSING ? queued : essence(found ?? {}), essence(before), failed)
+          }
         }
       })
     }
