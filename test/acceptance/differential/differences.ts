@@ -10,6 +10,8 @@ export interface Known {
   readonly detail: RegExp
   /** What the two keep is another thing, and of no more use. */
   readonly spoils?: true
+  /** Only requests that begin work in the background come by it. */
+  readonly work?: true
   /** A short course may not come by it. */
   readonly rare?: true
 }
@@ -92,27 +94,24 @@ export const KNOWN: readonly Known[] = [
   {
     why: 'a body that is too short or too long is told in other words',
     request: /^PUT \/v2\/images\/[^/]+\/file\n/,
-    detail: /^body: "400 .*Size mismatch: expected .* there, "400 .*Expected \d+ bytes of image data but got/s,
+    detail:
+      /^body: "400 .*Size (?:mismatch|exceeds): expected .* there, "400 .*Expected \d+ bytes of image data but got/s,
     rare: true,
   },
   {
     why: 'a task says how much it has copied, whatever its type',
     request: /^GET \/v2\/(images\/[^/]+\/)?tasks/,
     detail: /^body(\.tasks\[\d+\])?\.message: "" there, "Copied \d+ MiB" here$/,
+    work: true,
   },
   {
     why: 'a task says why it failed',
     request: /^GET \/v2\/(images\/[^/]+\/)?tasks/,
     detail: /^body(\.tasks\[\d+\])?\.message: "Task failed due to Internal Error" there, /,
+    work: true,
   },
 
   // --- what imports leave behind
-  {
-    why: 'a location whose data is not what it should be is not kept',
-    request: /^GET \/v2\/images\/[^/?]+\n/,
-    detail: /^body\.(size: \d+ there, null|stores: "web" there, undefined) here$/,
-    spoils: true,
-  },
 
   // --- what is looked at first
   {
@@ -197,6 +196,7 @@ export const KNOWN: readonly Known[] = [
     why: 'a header that breaks off is a format that fails its checks, not raw data',
     request: /^PUT \/v2\/images\/[^/]+\/(file|stage)\n!hex 514649fb/,
     detail: /^status: 204 there, 415 here$/,
+    rare: true,
   },
   {
     why: 'minimum and maximum with a fraction are kept',
@@ -209,6 +209,7 @@ export const KNOWN: readonly Known[] = [
     request: /%00|\\u0000|\\ud800/,
     detail:
       /^(status: (200|201|204|403|409) there, 400 here|(content-type|x-openstack-request-id|body): .* there, .* here)$/s,
+    rare: true,
   },
   {
     why: 'a tag of a path is found by the characters that were sent',
