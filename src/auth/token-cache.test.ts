@@ -113,11 +113,14 @@ describe('openTokenCache()', { skip }, () => {
     ] as const) {
       warnings = []
       await fail()
-      const many = await Promise.all(Array.from({ length: 50 }, () => cache.get('token')))
-      assert.ok(many.every((value) => value === undefined))
-      assert.equal(warnings.length, 1)
-      assert.equal(await cache.set('unsent', '{}'), false)
-      await mend()
+      try {
+        const many = await Promise.all(Array.from({ length: 50 }, () => cache.get('token')))
+        assert.ok(many.every((value) => value === undefined))
+        assert.equal(warnings.length, 1)
+        assert.equal(await cache.set('unsent', '{}'), false)
+      } finally {
+        await mend()
+      }
       assert.equal(await cache.get('token'), undefined)
       assert.ok(!(await memcached.items()).has(`tokens/${hash('sha256', 'unsent')}`))
       clock += 31_000

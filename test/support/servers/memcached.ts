@@ -1,14 +1,14 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
-import { freePort } from '../product.ts'
+import { freePort, freeze } from '../product.ts'
 import type { Availability } from './keystone.ts'
 
 export interface MemcachedServer {
   /** `host:port` */
   readonly address: string
-  /** Stops it where it is: connections stay, and nobody answers. */
-  freeze(): void
+  /** Stops it where it is: connections stay, and nobody answers once this is done. */
+  freeze(): Promise<void>
   thaw(): void
   /** Everything that it keeps, by key. */
   items(): Promise<ReadonlyMap<string, string>>
@@ -65,7 +65,9 @@ export async function startMemcached(): Promise<MemcachedServer> {
   await start()
   return {
     address: `127.0.0.1:${port}`,
-    freeze: () => void child?.kill('SIGSTOP'),
+    freeze: async () => {
+      if (child?.pid !== undefined) await freeze(child.pid)
+    },
     thaw: () => void child?.kill('SIGCONT'),
     command,
     items: async () => {
