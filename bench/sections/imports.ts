@@ -63,7 +63,13 @@ export async function imports(bench: Bench): Promise<Measured> {
     return await otherwise(bench, 'imports', { imports: true, otherRegion: bench.glimpse.url }, async (other) => {
       const rows: Row[] = []
       for (const method of methods) rows.push(...(await measure(other, method)))
-      return { rows, notes: ['glance-direct: with the time and the CPU of staging; glance-download: from a Glimpse'] }
+      return {
+        rows,
+        notes: [
+          'glance-direct: with the time and the CPU of staging; glance-download: from a Glimpse, and Glimpse checks the ' +
+            'digest of what came, which Glance does not',
+        ],
+      }
     })
   } finally {
     await web.stop()
