@@ -31,7 +31,7 @@ export type Availability = { readonly ok: true } | { readonly ok: false; readonl
 /** Debian keeps PostgreSQL's server programs out of the path, in a folder per version. */
 const postgresBin = (): string | undefined =>
   globSync('/usr/lib/postgresql/*/bin').toSorted((a, b) => b.localeCompare(a, undefined, { numeric: true }))[0]
-const mariadbd = (): string | undefined => ['/usr/sbin/mariadbd', '/usr/sbin/mysqld'].find(isFile)
+const mariadbd = (): string | undefined => ['/usr/sbin/mariadbd'].find(isFile)
 
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() === true
 
@@ -179,6 +179,58 @@ export const startMariadb = ({ durable = false, settings = [] as readonly string
           ...['--bind-address=127.0.0.1', `--port=${port}`, `--socket=${join(dir, 'socket')}`, '--skip-name-resolve'],
           ...['--max-connections=200', '--innodb-buffer-pool-size=256M', '--character-set-server=utf8mb4'],
           ...['--log-bin-trust-function-creators=1', ...(durable ? [] : ['--innodb-flush-log-at-trx-commit=0'])],
+          ...settings,
+        ],
+      ],
+      client: (dir, _port, database) => [
+        'mariadb',
+        ['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '-N', '-B', database, '-e'],
+      ],
+      create: (name) =>
+        `create database ${name} character set utf8mb3;
+      create user if not exists glance@127.0.0.1 identified by 'secret'; grant all on ${name}.* to glance@127.0.0.1`,
+      url: (port, name) => `mysql+pymysql://glance:secret@127.0.0.1:${port}/${name}?charset=utf8mb4`,
+    },
+    durable,
+  )
+}
+
+/** Where `tools/mysql-server.sh` has put MySQL. */
+const mysqlRoot = (): string | undefined => process.env['MYSQL_ROOT'] || undefined
+
+export const mysqlAvailable = (): Availability =>
+  mysqlRoot() === undefined ? { ok: false, reason: 'MYSQL_ROOT names no MySQL: see npm run mysql' } : { ok: true }
+
+/** With its own libraries, which are newer than the machine's. As shipped, with one difference, as the others. */
+export const startMysql = ({ durable = false, settings = [] as readonly string[] } = {}): Promise<SqlServer> => {
+  const root = mysqlRoot() ?? ''
+  const libraries = join(root, 'usr/lib/x86_64-linux-gnu')
+  const loader = join(libraries, 'ld-linux-x86-64.so.2')
+  const mysqld = (dir: string): readonly string[] => [
+    ...['--library-path', libraries, join(root, 'usr/sbin/mysqld'), '--no-defaults', `--datadir=${join(dir, 'data')}`],
+    ...[`--basedir=${join(root, 'usr')}`, `--lc-messages-dir=${join(root, 'usr/share/mysql')}`],
+  ]
+  return startServer(
+    {
+      kind: 'mysql',
+      user: 'nobody',
+      orderly: 'SIGTERM',
+      prepare: async (dir, ids) => {
+        await run(loader, [...mysqld(dir), '--initialize-insecure'], { cwd: dir, ...ids })
+      },
+      server: (dir, port) => [
+        loader,
+        [
+          ...mysqld(dir),
+          ...['--bind-address=127.0.0.1', `--port=${port}`, `--socket=${join(dir, 'socket')}`, '--skip-name-resolve'],
+          ...[
+            '--mysqlx=OFF',
+            '--secure-file-priv=',
+            '--max-connections=200',
+            '--innodb-buffer-pool-size=256M',
+            '--skip-log-bin',
+          ],
+          ...(durable ? [] : ['--innodb-flush-log-at-trx-commit=0']),
           ...settings,
         ],
       ],
