@@ -87,6 +87,6 @@ export async function upstreamsSchemaOf(databases: Databases, url: string): Prom
 export async function rowsOf(databases: Databases, url: string): Promise<readonly string[]> {
   return (await databases.dump(url, 'rows'))
     .split('\n')
-    .filter((line) => /^(INSERT INTO|\w+ \{)/.test(line) && !line.includes('glimpse_'))
+    .filter((line) => /^(INSERT INTO|\w+ \{)/.test(line) && !/^(INSERT INTO )?\S*glimpse_/.test(line))
     .toSorted((a, b) => (a < b ? -1 : 1))
 }

@@ -8,8 +8,11 @@ const LOCK_SECONDS = 120
 /** One transaction, where the database has such of its schema; nobody else of ours changes the schema meanwhile. */
 export const changeSchema = <T>(db: Connection, work: (session: Session) => Promise<T>): Promise<T> =>
   db.write(async (session) => {
-    if (db.facts.name === 'postgresql')
+    if (db.facts.name === 'postgresql') {
+      // What it sees is to be of the time after the wait.
+      await runText(db, session, 'set transaction isolation level read committed')
       await session.all(db.prepare(sql`select pg_advisory_xact_lock(${sql.lit(LOCK)})`))
+    }
     if (db.facts.name !== 'mysql') return work(session)
     await session.all(db.prepare(sql`select get_lock(${String(LOCK)}, ${sql.lit(LOCK_SECONDS)})`))
     try {
