@@ -83,7 +83,7 @@ export interface AppOptions {
 
 export async function openApp({ config, log, standalone, identity: given }: AppOptions): Promise<App> {
   const { DEFAULT: options } = config
-  const db = await openDatabase(config.database)
+  const db = await openDatabase(config.database, { warn: (message) => log.warn(message) })
   const stores = await openConfiguredStores(config, log)
   const policy = openPolicy({
     policyFile: config.findFile(config.oslo_policy.policy_file) ?? config.oslo_policy.policy_file,

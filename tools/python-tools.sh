@@ -7,21 +7,25 @@ set -euo pipefail
 
 home=${PYTHON_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/glimpse}
 case ${1-} in
-  glance) packages=(glance==33.0.0 gunicorn==23.0.0) ;;
+  glance) packages=(glance==33.0.0 gunicorn==23.0.0 psycopg2-binary==2.9.10 PyMySQL==1.1.1) ;;
   schemathesis) packages=(schemathesis==4.32.5) ;;
   *) echo "usage: tools/python-tools.sh glance|schemathesis" >&2; exit 2 ;;
 esac
 venv=$home/${packages[0]/==/-}
-# The mark is made last: a venv without it is half done.
-if [ ! -e "$venv/complete" ]; then
+mkdir -p "$home"
+exec 9>"$venv.lock"
+flock 9
+# The mark is made last, and says what is there: a venv without it is half done, one with another gets what it lacks.
+if [ "$(cat "$venv/complete" 2>/dev/null || true)" != "${packages[*]}" ]; then
   echo "python-tools: installing ${packages[*]} into $venv" >&2
-  rm -rf "$venv"
-  mkdir -p "$home"
-  # Debian's own Python: another one on the path may be too old, or lack venv.
-  python=/usr/bin/python3
-  [ -x "$python" ] || python=python3
-  "$python" -m venv "$venv"
+  if [ ! -e "$venv/complete" ]; then
+    rm -rf "$venv"
+    # Debian's own Python: another one on the path may be too old, or lack venv.
+    python=/usr/bin/python3
+    [ -x "$python" ] || python=python3
+    "$python" -m venv "$venv"
+  fi
   "$venv/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2
-  touch "$venv/complete"
+  echo "${packages[*]}" >"$venv/complete"
 fi
 echo "$venv"

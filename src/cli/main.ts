@@ -20,11 +20,11 @@ export async function main(name: string, argv: readonly string[]): Promise<void>
   }
   const make = commands[name] ?? glimpseCommand
   try {
-    const command = await make()
-    await command
-      .name(name)
-      .version(VERSION)
-      .parseAsync(argv as string[], { from: 'user' })
+    const command = (await make()).name(name)
+    // glance-manage has a use of its own for the name, behind its commands.
+    if (!command.options.some(({ long }) => long === '--version')) command.version(VERSION)
+    else if (argv.length === 1 && argv[0] === '--version') return console.log(VERSION)
+    await command.parseAsync(argv as string[], { from: 'user' })
   } catch (error) {
     console.error(`ERROR: ${error instanceof Error ? error.message : String(error)}`)
     if (!hasKind(error, 'invalid', 'unavailable', 'not-found', 'conflict')) console.error(error)
@@ -48,6 +48,7 @@ function count(text: string): number {
 async function glimpseCommand(): Promise<Command> {
   const { identityCommand } = await import('./identity.ts')
   const { serveStandalone, openStandaloneIn } = await import('./serve.ts')
+  const { addPartsCommands } = await import('./schema.ts')
   const command = new Command()
     .description('An OpenStack Image service. Without a command it serves, with everything it needs in one folder.')
     .option('--data <dir>', 'folder of the database, the images and clouds.yaml', './data')
@@ -57,6 +58,7 @@ async function glimpseCommand(): Promise<Command> {
   const read = withConfigOptions(command, 'glimpse')
   command.action((options: Parameters<typeof serveStandalone>[1]) => serveStandalone(read, options))
   identityCommand(command, openStandaloneIn)
+  addPartsCommands(command, read)
   return command
 }
 

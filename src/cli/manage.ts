@@ -6,26 +6,23 @@ import type { Database } from '../db/database.ts'
 import { ServiceError } from '../domain/errors.ts'
 import { withConfigOptions } from './config-options.ts'
 import type { Report } from './metadefs.ts'
+import { addSchemaCommands } from './schema.ts'
 
 /** The metadata definitions that come with the service. */
 const OWN_METADEFS = fileURLToPath(new URL('../../etc/metadefs', import.meta.url))
+/** Exit code of a command line that is none. */
+const USAGE = 2
 const report: Report = { info: (line) => console.log(line), error: (line) => console.error(`ERROR: ${line}`) }
 
 /** glance-manage: the database's schema, and the metadata definitions in it. */
 export async function manageCommand(): Promise<Command> {
-  const command = new Command().description('Looks after the database.')
+  const command = new Command()
+    .description('Looks after the database.')
+    .option('--version [revision]', 'revision of the schema; without a command, the version of this program')
+    .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : USAGE))
   const read = withConfigOptions(command, 'glance-manage')
   const db = command.command('db').description('the schema, and the metadata definitions')
-
-  const sync = async () => {
-    await withDatabase(read(), async () => console.log('Database is synced successfully.'))
-  }
-  db.command('sync')
-    .description('create the tables, or bring them up to date')
-    .option('--version <revision>', 'ignored')
-    .action(sync)
-  command.command('db_sync').description('as "db sync"').argument('[version]').action(sync)
-
+  addSchemaCommands(command, db, read)
   addMetadefs(command, db, read)
   return command
 }

@@ -4,7 +4,9 @@ import { type DatabaseHarness, databaseConformance } from '../../src/db/conforma
 import { metadefConformance } from '../../src/db/metadef-conformance.ts'
 import { openDatabase } from '../../src/db/sql/connect.ts'
 import { taskConformance } from '../../src/db/task-conformance.ts'
+import { schemaSuite } from './schema-suite.ts'
 import type { SqlServer } from './servers/sql.ts'
+import { makeUpstream } from './upstream-database.ts'
 
 /** Everything that a database must do, on a server. */
 export function databaseSuites(server: () => SqlServer, traits: Omit<DatabaseHarness, 'open' | 'openTwice'>): void {
@@ -22,6 +24,16 @@ export function databaseSuites(server: () => SqlServer, traits: Omit<DatabaseHar
     },
   }
   databaseConformance(harness)
+  databaseConformance({
+    ...harness,
+    name: `${traits.name} without our indexes and triggers`,
+    open: async (t) => opened(t, await makeUpstream(await server().database())),
+    openTwice: async (t) => {
+      const url = await makeUpstream(await server().database())
+      return [await opened(t, url), await opened(t, url)]
+    },
+  })
+  schemaSuite(server)
   metadefConformance(harness)
   taskConformance(harness)
   cachedConformance(harness)

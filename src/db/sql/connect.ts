@@ -1,13 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { hasKind } from '../../domain/errors.ts'
+import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { Database } from '../database.ts'
 import { cachedRepository } from './cached.ts'
+import { withParts } from './facts.ts'
 import { imageRepository } from './images.ts'
 import { jobRepository } from './jobs.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
-import { migrate } from './migrations.ts'
-import { type ConnectOptions, connect } from './session.ts'
+import { prepareSchema } from './prepare.ts'
+import { type Connection, type ConnectOptions, connect } from './session.ts'
 import { taskRepository } from './tasks.ts'
 import { workerRepository } from './workers.ts'
 
@@ -32,6 +33,9 @@ const POOL_TIMEOUT_S = 30
 /** A pool "without limit" has one all the same: servers have. */
 const MOST_CONNECTIONS = 100
 
+/** One that works, and one that holds the others off. */
+const MANAGER_CONNECTIONS = 4
+
 const optionsOf = (settings: DatabaseSettings): ConnectOptions => {
   const { max_pool_size: size = 5, max_overflow: overflow = 50 } = settings
   const wanted = size <= 0 || overflow < 0 ? MOST_CONNECTIONS : size + overflow
@@ -45,31 +49,28 @@ const optionsOf = (settings: DatabaseSettings): ConnectOptions => {
   }
 }
 
-/**
- * Opens the database that a SQLAlchemy URL names; an empty one gets the schema. A server that is away is tried again
- * as the settings say. Throws `invalid` for a URL that cannot be served, `unavailable` when the database cannot be
- * opened or its schema is of a release that is too old.
- */
-export const openDatabase = async (
-  from: string | DatabaseSettings,
-  options: ConnectOptions = {},
-): Promise<Database> => {
-  const settings: DatabaseSettings = typeof from === 'string' ? { connection: from, max_retries: 0 } : from
+export interface OpenOptions extends ConnectOptions {
+  /** Is told what an operator should know of the database, in a line each. */
+  readonly warn?: (text: string) => void
+}
+
+/** A part of the database that is not there: whoever asks for it hears why. */
+const absent = (db: Connection, reason: string): Connection => {
+  const refuse = () => Promise.reject(new ServiceError('unavailable', reason))
+  return { ...db, read: refuse, write: refuse }
+}
+
+/** Connects as the settings say; a server that is away is tried again. `work` is what is done first. */
+const connected = async <T>(
+  settings: DatabaseSettings,
+  options: ConnectOptions,
+  work: (connection: Connection) => Promise<T>,
+): Promise<readonly [Connection, T]> => {
   const { connection: url = '', max_retries: retries = 10, retry_interval: interval = 10 } = settings
   for (let failures = 0; ; failures++) {
     const connection = await connect(url, { ...optionsOf(settings), ...options })
     try {
-      await migrate(connection)
-      return {
-        images: imageRepository(connection),
-        members: memberRepository(connection),
-        workers: workerRepository(connection),
-        metadefs: metadefRepository(connection),
-        cached: cachedRepository(connection),
-        tasks: taskRepository(connection),
-        jobs: jobRepository(connection),
-        close: connection.close,
-      }
+      return [connection, await work(connection)]
     } catch (error) {
       await connection.close()
       const away =
@@ -77,5 +78,34 @@ export const openDatabase = async (
       if (!away || (retries >= 0 && failures >= retries)) throw error
     }
     await delay(interval * 1000)
+  }
+}
+
+/** The connection alone, for those who look after the schema; nothing is asked of the database yet. */
+export const connectDatabase = (settings: DatabaseSettings): Promise<Connection> => {
+  if (settings.connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
+  return connect(settings.connection, { ...optionsOf(settings), connections: MANAGER_CONNECTIONS })
+}
+
+/**
+ * Opens the database that a SQLAlchemy URL names; an empty one gets the schema. A server that is away is tried again
+ * as the settings say. Throws `invalid` for a URL that cannot be served, `unavailable` when the database cannot be
+ * opened or its schema is of a release that is too old.
+ */
+export const openDatabase = async (from: string | DatabaseSettings, options: OpenOptions = {}): Promise<Database> => {
+  const settings: DatabaseSettings = typeof from === 'string' ? { connection: from, max_retries: 0 } : from
+  const { warn = () => undefined, ...connecting } = options
+  const [raw, found] = await connected(settings, connecting, prepareSchema)
+  for (const line of found.warnings) warn(line)
+  const connection = { ...raw, facts: withParts(raw.facts, found.parts) }
+  return {
+    images: imageRepository(connection),
+    members: memberRepository(connection),
+    workers: workerRepository(connection),
+    metadefs: metadefRepository(connection),
+    cached: cachedRepository(found.lag === undefined ? connection : absent(connection, found.lag)),
+    tasks: taskRepository(connection),
+    jobs: jobRepository(connection),
+    close: connection.close,
   }
 }

@@ -23,7 +23,9 @@ export interface Facts {
   readonly timeIn: (ms: Value) => RawBuilder<string>
   /** Milliseconds since the time in a column, by the clock of the database. */
   readonly age: (column: Fragment) => RawBuilder<number>
-  /** Follows a table's name: read it by this index and no other. */
+  /** Whether a part of ours is in the database: an index, a column, a table that triggers keep. */
+  readonly has: (part: string) => boolean
+  /** Follows a table's name: read it by this index and no other; nothing for an index of ours that is not there. */
   readonly by: (index: string) => Fragment
   /** A time as a value of a column. */
   readonly toTime: (time: Date) => string
@@ -47,6 +49,7 @@ export const SQLITE: Facts = {
   now: sql`cast(unixepoch('subsec') * 1000 as integer)`,
   timeIn: (ms) => sql`strftime('%Y-%m-%d %H:%M:%f', 'now', (${ms} / 1000.0) || ' seconds') || '000'`,
   age: (column) => sql`cast((unixepoch('subsec') - unixepoch(${column}, 'subsec')) * 1000 as integer)`,
+  has: () => true,
   by: (index) => sql`indexed by ${sql.ref(index)}`,
   toTime: toText,
   mergesUnions: true,
@@ -73,6 +76,7 @@ export const POSTGRES: Facts = {
   timeIn: (ms) =>
     sql`date_trunc('milliseconds', timezone('UTC', clock_timestamp()) + cast(${ms} as double precision) * interval '1 millisecond')`,
   age: (column) => sql`cast(extract(epoch from (timezone('UTC', clock_timestamp()) - ${column})) * 1000 as bigint)`,
+  has: () => true,
   by: () => sql``,
   toTime: toText,
   mergesUnions: false,
@@ -99,6 +103,7 @@ export const MYSQL: Facts = {
   now: sql`cast(unix_timestamp(now(3)) * 1000 as signed)`,
   timeIn: (ms) => sql`date_add(utc_timestamp(), interval cast(${ms} / 1000 as signed) second)`,
   age: (column) => sql`cast(timestampdiff(microsecond, ${column}, utc_timestamp(6)) / 1000 as signed)`,
+  has: () => true,
   by: (index) => sql`force index (${sql.ref(index)})`,
   // Its columns hold whole seconds, and would round to the next one.
   toTime: (time) => `${toText(time).slice(0, 19)}`,
@@ -108,6 +113,13 @@ export const MYSQL: Facts = {
   isNowhere: (error) => error instanceof Error && 'code' in error && error.code === 'ER_CANT_AGGREGATE_2COLLATIONS',
   translate: (error) => translated(error, MYSQL_KINDS),
 }
+
+/** Of a database that has only these parts of ours. */
+export const withParts = (facts: Facts, parts: ReadonlySet<string>): Facts => ({
+  ...facts,
+  has: (part) => parts.has(part),
+  by: (index) => (index.startsWith('glimpse_') && !parts.has(index) ? sql`` : facts.by(index)),
+})
 
 type Meaning = 'exists' | 'again' | 'away' | 'full' | 'refused'
 

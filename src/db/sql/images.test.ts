@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
+import { makeUpstream } from '../../../test/support/upstream-database.ts'
 import type { ImageId, LocationUri, ProjectId } from '../../domain/ids.ts'
 import { databaseConformance, imageQuery, newImage } from '../conformance.ts'
 import type { Scope } from '../database.ts'
@@ -16,6 +17,10 @@ const opened = async (t: TestContext, url: string) => {
 }
 
 databaseConformance({ name: 'SQLite memory', open: (t) => opened(t, 'sqlite://') })
+databaseConformance({
+  name: 'SQLite without our indexes and triggers',
+  open: async (t) => opened(t, await makeUpstream(`sqlite:///${await newFile(t)}`)),
+})
 databaseConformance({
   name: 'SQLite file',
   open: async (t) => opened(t, `sqlite:///${await newFile(t)}`),

@@ -68,8 +68,8 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
     undropped: prepare(
       sql<{ image_id: string; value: string; meta_data: string | null }>`select image_id, value, meta_data
         from image_locations ${facts.by('glimpse_image_locations_undropped')} cross join images
-        where image_locations.status = 'pending_delete' and images.id = image_locations.image_id
-          and images.status <> 'pending_delete' order by image_locations.id limit ${slot('limit')}`,
+        where image_locations.status = 'pending_delete' and image_locations.deleted = ${true}
+          and images.id = image_locations.image_id and images.status <> 'pending_delete' order by image_locations.id limit ${slot('limit')}`,
     ),
     insertClaim: prepare(
       kysely.insertInto('glimpse_claims').values({

@@ -124,17 +124,19 @@ const KEY = {
   updated_at: sql`coalesce(images.updated_at, images.created_at)`,
 } as const satisfies Record<SortKey, Fragment>
 
-/** In MySQL, such a key is a column of its own. */
-const MYSQL_KEY: Readonly<Record<SortKey, Fragment>> = {
-  ...KEY,
-  name: sql`images.glimpse_name`,
-  container_format: sql`images.glimpse_container_format`,
-  disk_format: sql`images.glimpse_disk_format`,
-  size: sql`images.glimpse_size`,
-  updated_at: sql`images.glimpse_updated_at`,
+/** In MySQL, such a key is a column of its own, where we could add it. */
+const keysOf = ({ name, has }: Facts): Readonly<Record<SortKey, Fragment>> => {
+  if (name !== 'mysql') return KEY
+  const own = (key: SortKey) => (has(`glimpse_${key}`) ? sql`images.${sql.ref(`glimpse_${key}`)}` : KEY[key])
+  return {
+    ...KEY,
+    name: own('name'),
+    container_format: own('container_format'),
+    disk_format: own('disk_format'),
+    size: own('size'),
+    updated_at: own('updated_at'),
+  }
 }
-
-const keysOf = ({ name }: Facts): Readonly<Record<SortKey, Fragment>> => (name === 'mysql' ? MYSQL_KEY : KEY)
 
 /** In the order of memberships, the same values are read from that table's own index. */
 const MEMBER_KEY = {
@@ -206,11 +208,15 @@ const filterValues = (filter: ImageFilter, n: number): Values => {
 /** Where an index leads from a filter to the ids of its images; undefined for filters that many images satisfy. */
 const candidates = (facts: Facts, filter: ImageFilter, n: number): Fragment | undefined => {
   const value = slot(`f${n}`)
+  const indexed = (index: string, query: Fragment) => (facts.has(index) ? query : undefined)
   // By the list's index of a key: all of its ranges, one for each visibility.
   const listed = (key: SortKey, where: Fragment) =>
-    sql`select images.id as id from images ${facts.by(byVisibility(key))} where images.deleted = ${false}
+    indexed(
+      byVisibility(key),
+      sql`select images.id as id from images ${facts.by(byVisibility(key))} where images.deleted = ${false}
       and images.visibility in (${sql.join(VISIBILITIES.map((visibility) => sql.lit(visibility)))})
-      and images.os_hidden = ${slot('hidden')} and ${where}`
+      and images.os_hidden = ${slot('hidden')} and ${where}`,
+    )
   switch (filter.by) {
     case 'column': {
       const several = filter.values.length !== 1
@@ -240,12 +246,18 @@ const candidates = (facts: Facts, filter: ImageFilter, n: number): Fragment | un
     case 'range':
       return undefined
     case 'tag':
-      return sql`select image_tags.image_id as id from image_tags ${facts.by('glimpse_image_tags_value')}
-        where image_tags.value = ${value} and image_tags.deleted = ${false}`
+      return indexed(
+        'glimpse_image_tags_value',
+        sql`select image_tags.image_id as id from image_tags ${facts.by('glimpse_image_tags_value')}
+        where image_tags.value = ${value} and image_tags.deleted = ${false}`,
+      )
     case 'property':
-      return sql`select image_properties.image_id as id from image_properties
+      return indexed(
+        'glimpse_image_properties_value',
+        sql`select image_properties.image_id as id from image_properties
         ${facts.by('glimpse_image_properties_value')} where image_properties.name = ${slot(`f${n}name`)}
-        and ${facts.sameText(sql`image_properties.value`, value)} and image_properties.deleted = ${false}`
+        and ${facts.sameText(sql`image_properties.value`, value)} and image_properties.deleted = ${false}`,
+      )
   }
 }
 
@@ -349,7 +361,8 @@ const pageQuery = (facts: Facts, { branches, order, filters, paged, from }: Shap
     ])
   }
   const walks = (branch: Branch): readonly Fragment[] => {
-    if (branch.member !== undefined) return [memberships(branch.visibility, branch.member)]
+    if (branch.member !== undefined && facts.has('glimpse_member_images'))
+      return [memberships(branch.visibility, branch.member)]
     const table = sql`images ${facts.by(branch.owner === undefined ? byVisibility(index) : byOwner(index))}`
     const where = [sql`images.deleted = ${false}`, branchCondition(branch)]
     if (!paged) return [select(keys, table, where)]

@@ -1,9 +1,23 @@
-import { sql } from 'kysely'
-import { ServiceError } from '../../domain/errors.ts'
 import { SORT_KEYS, type SortKey } from '../../domain/query.ts'
+import type { PartKind } from './catalog.ts'
 import type { Facts } from './facts.ts'
-import type { Connection, Session } from './session.ts'
-import { upstreamSchema } from './upstream-schema.ts'
+
+/*
+ * What this service adds to upstream's schema. Its names begin with glimpse_, upstream tolerates all of it, and
+ * `glimpse db revert` drops it. Tables without which the service is not safe come when it starts; parts, which make
+ * it quick, cost time on a large table and come with a new database or by `glimpse db optimize`. A part is known by
+ * its name alone: one that is changed gets another name.
+ */
+
+export interface Part {
+  readonly kind: PartKind
+  readonly name: string
+  readonly table: string
+  /** What follows its name, and of an index and a column that of its table. */
+  readonly body: string
+}
+
+const index = (name: string, table: string, columns: string): Part => ({ kind: 'index', name, table, body: columns })
 
 /** What an index of a sort key holds: NULL sorts as '' or 0, and ties are broken as in a list. */
 const KEY_COLUMNS: Readonly<Record<SortKey, string>> = {
@@ -47,25 +61,24 @@ export const byOwner = (key: SortKey): string => `glimpse_images_owner_${OWNER_K
 const listIndexes = ({ mysql }: { readonly mysql: boolean }) => {
   const columns = mysql ? MYSQL_KEY_COLUMNS : KEY_COLUMNS
   return [
-    ...SORT_KEYS.map(
-      (key) => `CREATE INDEX ${byVisibility(key)} ON images (deleted, visibility, os_hidden, ${columns[key]})`,
-    ),
-    ...OWNER_KEYS.map(
-      (key) => `CREATE INDEX ${byOwner(key)} ON images (deleted, owner, visibility, os_hidden, ${columns[key]})`,
+    ...SORT_KEYS.map((key) => index(byVisibility(key), 'images', `(deleted, visibility, os_hidden, ${columns[key]})`)),
+    ...OWNER_KEYS.map((key) =>
+      index(byOwner(key), 'images', `(deleted, owner, visibility, os_hidden, ${columns[key]})`),
     ),
   ]
 }
 
-/**
- * A member's shared images in the order of the list. Triggers keep it right whoever writes image_members; there may be
- * two live rows for one member, because upstream's unique key does not hold for them.
- */
-const memberImages = (time: string, end: string) => [
-  `CREATE TABLE glimpse_member_images (member VARCHAR(255) NOT NULL, status VARCHAR(20) NOT NULL,
+/** A member's shared images in the order of the list, which triggers keep. */
+export const MEMBER_IMAGES = 'glimpse_member_images'
+
+const memberImages = (time: string, end: string): Part => ({
+  kind: 'table',
+  name: MEMBER_IMAGES,
+  table: MEMBER_IMAGES,
+  body: `(member VARCHAR(255) NOT NULL, status VARCHAR(20) NOT NULL,
     created_at ${time} NOT NULL, image_id VARCHAR(36) NOT NULL, PRIMARY KEY (member, status, created_at, image_id))${end}`,
-  `INSERT INTO glimpse_member_images SELECT DISTINCT m.member, m.status, i.created_at, i.id
-    FROM image_members m JOIN images i ON i.id = m.image_id WHERE m.deleted = ${time.startsWith('TIMESTAMP') ? 'false' : '0'}`,
-]
+})
+
 const forget = `DELETE FROM glimpse_member_images WHERE member = OLD.member AND status = OLD.status
   AND created_at = (SELECT created_at FROM images WHERE id = OLD.image_id) AND image_id = OLD.image_id`
 const remembered = (row: 'OLD' | 'NEW', living: string) => `SELECT DISTINCT m.member, m.status, i.created_at, i.id
@@ -79,198 +92,114 @@ const mysqlRemember = (row: 'OLD' | 'NEW') =>
 const postgresRemember = (row: 'OLD' | 'NEW') =>
   `INSERT INTO glimpse_member_images ${remembered(row, 'NOT m.deleted')} ON CONFLICT DO NOTHING`
 
-const MEMBER_TRIGGERS: Readonly<Record<Facts['name'], readonly string[]>> = {
+const onMembers = (name: string, body: string): Part => ({ kind: 'trigger', name, table: 'image_members', body })
+
+/**
+ * They keep `MEMBER_IMAGES` right whoever writes image_members; there may be two live rows for one member, because
+ * upstream's unique key does not hold for them.
+ */
+const MEMBER_TRIGGERS: Readonly<Record<Facts['name'], readonly Part[]>> = {
   sqlite: [
-    `CREATE TRIGGER glimpse_member_inserted AFTER INSERT ON image_members WHEN NEW.deleted = 0
-      BEGIN ${sqliteRemember('NEW')}; END`,
-    `CREATE TRIGGER glimpse_member_updated AFTER UPDATE OF image_id, member, status, deleted ON image_members
+    onMembers(
+      'glimpse_member_inserted',
+      `AFTER INSERT ON image_members WHEN NEW.deleted = 0 BEGIN ${sqliteRemember('NEW')}; END`,
+    ),
+    onMembers(
+      'glimpse_member_updated',
+      `AFTER UPDATE OF image_id, member, status, deleted ON image_members
       BEGIN ${forget}; ${sqliteRemember('OLD')}; ${sqliteRemember('NEW')}; END`,
-    `CREATE TRIGGER glimpse_member_deleted AFTER DELETE ON image_members
-      BEGIN ${forget}; ${sqliteRemember('OLD')}; END`,
+    ),
+    onMembers('glimpse_member_deleted', `AFTER DELETE ON image_members BEGIN ${forget}; ${sqliteRemember('OLD')}; END`),
   ],
   postgresql: [
-    `CREATE FUNCTION glimpse_remember_member() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    {
+      kind: 'function',
+      name: 'glimpse_remember_member',
+      table: 'glimpse_remember_member',
+      body: `() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
       IF TG_OP <> 'INSERT' THEN ${forget}; ${postgresRemember('OLD')}; END IF;
       IF TG_OP <> 'DELETE' THEN ${postgresRemember('NEW')}; END IF;
       RETURN NULL; END $$`,
-    `CREATE TRIGGER glimpse_member_changed AFTER INSERT OR DELETE OR UPDATE OF image_id, member, status, deleted
+    },
+    onMembers(
+      'glimpse_member_changed',
+      `AFTER INSERT OR DELETE OR UPDATE OF image_id, member, status, deleted
       ON image_members FOR EACH ROW EXECUTE FUNCTION glimpse_remember_member()`,
+    ),
   ],
   mysql: [
-    `CREATE TRIGGER glimpse_member_inserted AFTER INSERT ON image_members FOR EACH ROW ${mysqlRemember('NEW')}`,
-    `CREATE TRIGGER glimpse_member_updated AFTER UPDATE ON image_members FOR EACH ROW
+    onMembers('glimpse_member_inserted', `AFTER INSERT ON image_members FOR EACH ROW ${mysqlRemember('NEW')}`),
+    onMembers(
+      'glimpse_member_updated',
+      `AFTER UPDATE ON image_members FOR EACH ROW
       BEGIN ${forget}; ${mysqlRemember('OLD')}; ${mysqlRemember('NEW')}; END`,
-    `CREATE TRIGGER glimpse_member_deleted AFTER DELETE ON image_members FOR EACH ROW
-      BEGIN ${forget}; ${mysqlRemember('OLD')}; END`,
+    ),
+    onMembers(
+      'glimpse_member_deleted',
+      `AFTER DELETE ON image_members FOR EACH ROW BEGIN ${forget}; ${mysqlRemember('OLD')}; END`,
+    ),
   ],
 }
 
-const WORKER_TABLES = [
-  `CREATE TABLE glimpse_workers (id VARCHAR(64) NOT NULL, node VARCHAR(255) NOT NULL, pid BIGINT NOT NULL,
-    started_at BIGINT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (id))`,
-  `CREATE TABLE glimpse_claims (attempt VARCHAR(64) NOT NULL, image_id VARCHAR(36) NOT NULL,
-    worker VARCHAR(64) NOT NULL, store VARCHAR(255) NOT NULL, PRIMARY KEY (attempt))`,
-  `CREATE INDEX glimpse_claims_worker ON glimpse_claims (worker)`,
+const common = ({ mysql }: { readonly mysql: boolean }): readonly Part[] => [
+  ...listIndexes({ mysql }),
+  index('glimpse_image_tags_value', 'image_tags', '(value, deleted, image_id)'),
+  index('glimpse_tasks_expires', 'tasks', '(deleted, expires_at)'),
+  index('glimpse_tasks_created', 'tasks', '(created_at, id)'),
 ]
 
-/** The task holds its image by a property, which upstream knows; who works on it is our business. */
-const JOB_TABLE = [
-  `CREATE TABLE glimpse_jobs (task VARCHAR(36) NOT NULL, image_id VARCHAR(36) NOT NULL, worker VARCHAR(64) NOT NULL,
-    tries INTEGER NOT NULL, PRIMARY KEY (task))`,
-  `CREATE INDEX glimpse_jobs_worker ON glimpse_jobs (worker)`,
-  `CREATE INDEX glimpse_tasks_expires ON tasks (deleted, expires_at)`,
-  `CREATE INDEX glimpse_tasks_created ON tasks (created_at, id)`,
-]
-
-/** Ours, and only ever added to upstream's; a step that has been released is never changed. */
-const STEPS: Readonly<Record<Facts['name'], readonly (readonly string[])[]>> = {
+/** In the order of their making. */
+export const PARTS: Readonly<Record<Facts['name'], readonly Part[]>> = {
   sqlite: [
-    [
-      ...listIndexes({ mysql: false }),
-      `CREATE INDEX glimpse_image_tags_value ON image_tags (value, deleted, image_id)`,
-      `CREATE INDEX glimpse_image_properties_value ON image_properties (name, value, deleted, image_id)`,
-      `CREATE INDEX glimpse_image_locations_undropped ON image_locations (id) WHERE status = 'pending_delete'`,
-      ...memberImages('DATETIME', ' WITHOUT ROWID'),
-      ...MEMBER_TRIGGERS.sqlite,
-      ...WORKER_TABLES,
-    ],
-    JOB_TABLE,
-    [`ALTER TABLE glimpse_jobs ADD COLUMN context TEXT NOT NULL DEFAULT 'null'`],
+    ...common({ mysql: false }),
+    index('glimpse_image_properties_value', 'image_properties', '(name, value, deleted, image_id)'),
+    index('glimpse_image_locations_undropped', 'image_locations', `(id) WHERE status = 'pending_delete'`),
+    memberImages('DATETIME', ' WITHOUT ROWID'),
+    ...MEMBER_TRIGGERS.sqlite,
   ],
   postgresql: [
-    [
-      ...listIndexes({ mysql: false }),
-      `CREATE INDEX glimpse_image_tags_value ON image_tags (value, deleted, image_id)`,
-      // A value may be longer than an index takes; a hash of it is not.
-      `CREATE INDEX glimpse_image_properties_value ON image_properties (name, md5(value), deleted, image_id)`,
-      `CREATE INDEX glimpse_image_locations_undropped ON image_locations (id) WHERE status = 'pending_delete'`,
-      ...memberImages('TIMESTAMP WITHOUT TIME ZONE', ''),
-      ...MEMBER_TRIGGERS.postgresql,
-      ...WORKER_TABLES,
-      ...JOB_TABLE,
-      `ALTER TABLE glimpse_jobs ADD COLUMN context TEXT NOT NULL DEFAULT 'null'`,
-    ],
+    ...common({ mysql: false }),
+    // A value may be longer than an index takes; a hash of it is not.
+    index('glimpse_image_properties_value', 'image_properties', '(name, md5(value), deleted, image_id)'),
+    index('glimpse_image_locations_undropped', 'image_locations', `(id) WHERE status = 'pending_delete'`),
+    memberImages('TIMESTAMP WITHOUT TIME ZONE', ''),
+    ...MEMBER_TRIGGERS.postgresql,
   ],
   mysql: [
-    [
-      // Keys that may be NULL, as they are compared; SELECT * and INSERT of others do not see them.
-      ...Object.entries(MYSQL_KEYS).map(
-        ([name, [type, value]]) =>
-          `ALTER TABLE images ADD COLUMN ${name} ${type} GENERATED ALWAYS AS (${value}) VIRTUAL INVISIBLE`,
-      ),
-      ...listIndexes({ mysql: true }),
-      `CREATE INDEX glimpse_image_tags_value ON image_tags (value, deleted, image_id)`,
-      `CREATE INDEX glimpse_image_properties_value ON image_properties (name, value(255), deleted, image_id)`,
-      `CREATE INDEX glimpse_image_locations_undropped ON image_locations (status, id)`,
-      ...memberImages('DATETIME', ' ENGINE=InnoDB CHARSET=utf8mb3'),
-      ...MEMBER_TRIGGERS.mysql,
-      ...[...WORKER_TABLES, ...JOB_TABLE].map((text) =>
-        text.startsWith('CREATE TABLE') ? `${text} ENGINE=InnoDB CHARSET=utf8mb3` : text,
-      ),
-      `ALTER TABLE glimpse_jobs ADD COLUMN context LONGTEXT CHARACTER SET utf8mb4 NOT NULL DEFAULT ('null')`,
-    ],
+    // Keys that may be NULL, as they are compared; SELECT * and INSERT of others do not see them.
+    ...Object.entries(MYSQL_KEYS).map(
+      ([name, [type, value]]): Part => ({
+        kind: 'column',
+        name,
+        table: 'images',
+        body: `${type} GENERATED ALWAYS AS (${value}) VIRTUAL INVISIBLE`,
+      }),
+    ),
+    ...common({ mysql: true }),
+    index('glimpse_image_properties_value', 'image_properties', '(name, value(255), deleted, image_id)'),
+    index('glimpse_image_locations_undropped', 'image_locations', '(status, id)'),
+    memberImages('DATETIME', ' ENGINE=InnoDB CHARSET=utf8mb3'),
+    ...MEMBER_TRIGGERS.mysql,
   ],
 }
 
-const rawRun = async (db: Connection, session: Session, text: string): Promise<void> => {
-  await session.change(db.prepare(sql.raw(text)))
-}
+/** Of the tables in `ownTables`: raised with each change of them. */
+export const TABLES_VERSION = 1
 
-const tableNames = async (db: Connection, session: Session): Promise<ReadonlySet<string>> => {
-  const query = {
-    sqlite: sql<{ name: string }>`select name from sqlite_master where type = 'table'`,
-    postgresql: sql<{ name: string }>`select table_name as name from information_schema.tables
-      where table_schema = current_schema()`,
-    mysql: sql<{
-      name: string
-    }>`select table_name as name from information_schema.tables where table_schema = database()`,
-  }[db.facts.name]
-  return new Set((await session.all(db.prepare(query))).map(({ name }) => name))
-}
-
-const columnNames = async (db: Connection, session: Session): Promise<ReadonlySet<string>> => {
-  const query = {
-    sqlite: sql<{ name: string }>`select name from pragma_table_info('images')`,
-    postgresql: sql<{ name: string }>`select column_name as name from information_schema.columns
-      where table_schema = current_schema() and table_name = 'images'`,
-    mysql: sql<{ name: string }>`select column_name as name from information_schema.columns
-      where table_schema = database() and table_name = 'images'`,
-  }[db.facts.name]
-  return new Set((await session.all(db.prepare(query))).map(({ name }) => name))
-}
-
-/** The number of our steps that are in force; undefined in a database without our parts. */
-const stepsDone = async (db: Connection, session: Session): Promise<number | undefined> => {
-  if (!(await tableNames(db, session)).has('glimpse_schema')) return undefined
-  return (await session.first(db.prepare(sql<{ version: number }>`select version from glimpse_schema`)))?.version
-}
-
-/** Refuses what upstream's own tools must bring forward first: columns that came until Rocky. */
-const requireColumns = async (db: Connection, session: Session): Promise<void> => {
-  const columns = await columnNames(db, session)
-  const missing = ['visibility', 'os_hidden', 'os_hash_algo', 'os_hash_value'].filter((name) => !columns.has(name))
-  if (missing.length === 0) return
-  throw new ServiceError('unavailable', 'The database schema is too old: upgrade it with Glance 18.0 or later first', {
-    detail: { missing: missing.join(', ') },
-  })
-}
-
-/** Any number, the same in all processes: those who would change the schema wait for each other. */
-const LOCK = 4_711_292
-const LOCK_SECONDS = 120
-
-/** Holds others off until `work` is done, where the transaction itself does not. */
-const alone = async (db: Connection, session: Session, work: () => Promise<void>): Promise<void> => {
-  if (db.facts.name === 'postgresql') await session.all(db.prepare(sql`select pg_advisory_xact_lock(${sql.lit(LOCK)})`))
-  if (db.facts.name !== 'mysql') return work()
-  await session.all(db.prepare(sql`select get_lock(${String(LOCK)}, ${sql.lit(LOCK_SECONDS)})`))
-  try {
-    await work()
-  } finally {
-    await session.all(db.prepare(sql`select release_lock(${String(LOCK)})`))
-  }
-}
-
-/** MySQL commits each change of the schema by itself: after a crash, what is there already is no error. */
-const ALREADY = ['ER_TABLE_EXISTS_ERROR', 'ER_DUP_KEYNAME', 'ER_DUP_FIELDNAME', 'ER_TRG_ALREADY_EXISTS', 'ER_DUP_ENTRY']
-
-const runAll = async (db: Connection, session: Session, texts: readonly string[]): Promise<void> => {
-  for (const text of texts) {
-    await rawRun(db, session, text).catch((error: unknown) => {
-      const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-      if (db.facts.name !== 'mysql' || !ALREADY.includes(code)) throw error
-    })
-  }
-}
-
-/**
- * Creates upstream's schema in an empty database, and adds our parts to any. A database of upstream Glance, Rocky or
- * later, keeps its revision: upstream can go on with it. Any number of processes may do this at once.
- */
-export const migrate = async (db: Connection): Promise<void> => {
-  const steps = STEPS[db.facts.name]
-  if ((await db.read((session) => stepsDone(db, session))) === steps.length) return
-  await db.write((session) =>
-    alone(db, session, async () => {
-      let done = await stepsDone(db, session)
-      if (done === undefined) {
-        const tables = await tableNames(db, session)
-        // The last table but one: without it, an earlier run was cut off.
-        if (tables.has('images') && (tables.has('task_info') || db.facts.name !== 'mysql'))
-          await requireColumns(db, session)
-        else await runAll(db, session, upstreamSchema(db.facts.name))
-        await runAll(db, session, [
-          'CREATE TABLE glimpse_schema (version INTEGER NOT NULL)',
-          'INSERT INTO glimpse_schema (version) VALUES (0)',
-        ])
-        done = 0
-      }
-      if (done > steps.length)
-        throw new ServiceError('unavailable', 'The database was opened by a later version of this service', {
-          detail: { found: done, known: steps.length },
-        })
-      for (const step of steps.slice(done)) await runAll(db, session, step)
-      await rawRun(db, session, `UPDATE glimpse_schema SET version = ${steps.length}`)
-    }),
-  )
+/** Who works on what. A task holds its image by a property, which upstream knows; by whom is our business. */
+export const ownTables = (name: Facts['name']): readonly string[] => {
+  const [end, text] =
+    name === 'mysql' ? [' ENGINE=InnoDB CHARSET=utf8mb3', 'LONGTEXT CHARACTER SET utf8mb4'] : ['', 'TEXT']
+  return [
+    // What the catalog of the database cannot tell: the version of the tables, and whether a part has its rows.
+    `CREATE TABLE glimpse_schema (part VARCHAR(64) NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (part))${end}`,
+    `CREATE TABLE glimpse_workers (id VARCHAR(64) NOT NULL, node VARCHAR(255) NOT NULL, pid BIGINT NOT NULL,
+      started_at BIGINT NOT NULL, expires_at BIGINT NOT NULL, PRIMARY KEY (id))${end}`,
+    `CREATE TABLE glimpse_claims (attempt VARCHAR(64) NOT NULL, image_id VARCHAR(36) NOT NULL,
+      worker VARCHAR(64) NOT NULL, store VARCHAR(255) NOT NULL, PRIMARY KEY (attempt))${end}`,
+    `CREATE INDEX glimpse_claims_worker ON glimpse_claims (worker)`,
+    `CREATE TABLE glimpse_jobs (task VARCHAR(36) NOT NULL, image_id VARCHAR(36) NOT NULL, worker VARCHAR(64) NOT NULL,
+      tries INTEGER NOT NULL, context ${text} NOT NULL, PRIMARY KEY (task))${end}`,
+    `CREATE INDEX glimpse_jobs_worker ON glimpse_jobs (worker)`,
+  ]
 }

@@ -52,6 +52,8 @@ export interface Connection {
   read<T>(work: (session: Session) => Promise<T>): Promise<T>
   /** All or nothing; no other writer meanwhile. */
   write<T>(work: (session: Session) => Promise<T>): Promise<T>
+  /** Each statement is a transaction by itself, because some of the schema's can be in no other. */
+  direct<T>(work: (session: Session) => Promise<T>): Promise<T>
   close(): Promise<void>
 }
 
@@ -160,6 +162,15 @@ const connectDrivers = async (
       inWords(() =>
         patiently(() => transaction(writer, settings.write, work), facts.translate, Date.now() + patienceMs),
       ),
+    direct: (work) =>
+      inWords(async () => {
+        const connection = await writer.acquireConnection()
+        try {
+          return await work(sessionOn(connection, facts))
+        } finally {
+          await writer.releaseConnection(connection)
+        }
+      }),
     close: async () => {
       if (closed) return
       closed = true

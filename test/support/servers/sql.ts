@@ -19,6 +19,8 @@ export interface SqlServer {
   database(): Promise<string>
   /** Runs SQL in the database of a URL; the rows as text, columns separated by tabs. */
   query(url: string, sql: string): Promise<readonly string[]>
+  /** What the server's own tool writes of a database: of its schema, or of its rows. */
+  dump(url: string, what: 'schema' | 'rows'): Promise<string>
   /** Ends the process: `SIGKILL` as a crash would, anything else in order. */
   halt(signal?: NodeJS.Signals): Promise<void>
   start(): Promise<void>
@@ -54,9 +56,12 @@ interface Recipe {
   readonly server: (dir: string, port: number) => readonly [command: string, args: readonly string[]]
   readonly orderly: NodeJS.Signals
   readonly client: (dir: string, port: number, database: string) => readonly [command: string, args: readonly string[]]
+  readonly dump: (dir: string, port: number, what: 'schema' | 'rows') => readonly [command: string, ...args: string[]]
   readonly create: (name: string) => string
   readonly url: (port: number, name: string) => string
 }
+
+const nameIn = (url: string): string => /\/(\w+)(?:\?|$)/.exec(url)?.[1] ?? ''
 
 const memory = (): string => (statSync('/dev/shm', { throwIfNoEntry: false })?.isDirectory() ? '/dev/shm' : tmpdir())
 
@@ -115,7 +120,11 @@ async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer>
       await query(recipe.kind === 'mysql' ? 'mysql' : 'postgres', recipe.create(name))
       return recipe.url(port, name)
     },
-    query: (url, sql) => query(/\/(\w+)(?:\?|$)/.exec(url)?.[1] ?? '', sql),
+    query: (url, sql) => query(nameIn(url), sql),
+    dump: async (url, what) => {
+      const [command, ...args] = recipe.dump(dir, port, what)
+      return (await run(command, [...args, nameIn(url)], { ...ids, maxBuffer: 1 << 28 })).stdout
+    },
     halt,
     start,
     stop: async () => {
@@ -153,6 +162,11 @@ export const startPostgres = ({ durable = false, settings = [] as readonly strin
           ...['-U', 'glance', '-d', database, '-c'],
         ],
       ],
+      dump: (_dir, port, what) => [
+        join(bin, 'pg_dump'),
+        ...['-h', '127.0.0.1', '-p', String(port), '-U', 'glance', '--no-owner'],
+        ...(what === 'schema' ? ['--schema-only'] : ['--data-only', '--inserts']),
+      ],
       create: (name) => `create database ${name}`,
       url: (port, name) => `postgresql+psycopg2://glance:secret@127.0.0.1:${port}/${name}`,
     },
@@ -176,7 +190,14 @@ export const startMariadb = ({ durable = false, settings = [] as readonly string
         mariadbd() ?? '',
         [
           ...base(dir),
-          ...['--bind-address=127.0.0.1', `--port=${port}`, `--socket=${join(dir, 'socket')}`, '--skip-name-resolve'],
+          // A server that starts clears its folder for temporary tables, whoever made them.
+          ...[
+            `--tmpdir=${dir}`,
+            '--bind-address=127.0.0.1',
+            `--port=${port}`,
+            `--socket=${join(dir, 'socket')}`,
+            '--skip-name-resolve',
+          ],
           ...['--max-connections=200', '--innodb-buffer-pool-size=256M', '--character-set-server=utf8mb4'],
           ...['--log-bin-trust-function-creators=1', ...(durable ? [] : ['--innodb-flush-log-at-trx-commit=0'])],
           ...settings,
@@ -185,6 +206,11 @@ export const startMariadb = ({ durable = false, settings = [] as readonly string
       client: (dir, _port, database) => [
         'mariadb',
         ['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '-N', '-B', database, '-e'],
+      ],
+      dump: (dir, _port, what) => [
+        'mariadb-dump',
+        ...['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '--compact', '--skip-extended-insert'],
+        ...(what === 'schema' ? ['--no-data', '--triggers'] : ['--no-create-info', '--skip-triggers']),
       ],
       create: (name) =>
         `create database ${name} character set utf8mb3;
