@@ -174,6 +174,23 @@ export const startPostgres = ({ durable = false, settings = [] as readonly strin
   )
 }
 
+/** MariaDB's tools speak with MySQL too. */
+const mysqlTools: Pick<Recipe, 'client' | 'dump' | 'create' | 'url'> = {
+  client: (dir, _port, database) => [
+    'mariadb',
+    ['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '-N', '-B', database, '-e'],
+  ],
+  dump: (dir, _port, what) => [
+    'mariadb-dump',
+    ...['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '--compact', '--skip-extended-insert'],
+    ...(what === 'schema' ? ['--no-data', '--triggers'] : ['--no-create-info', '--skip-triggers']),
+  ],
+  create: (name) =>
+    `create database ${name} character set utf8mb3;
+  create user if not exists glance@127.0.0.1 identified by 'secret'; grant all on ${name}.* to glance@127.0.0.1`,
+  url: (port, name) => `mysql+pymysql://glance:secret@127.0.0.1:${port}/${name}?charset=utf8mb4`,
+}
+
 /** As shipped, with one difference: a test waits for no disk, unless `durable`. */
 export const startMariadb = ({ durable = false, settings = [] as readonly string[] } = {}): Promise<SqlServer> => {
   const base = (dir: string) => ['--no-defaults', `--datadir=${join(dir, 'data')}`]
@@ -203,19 +220,7 @@ export const startMariadb = ({ durable = false, settings = [] as readonly string
           ...settings,
         ],
       ],
-      client: (dir, _port, database) => [
-        'mariadb',
-        ['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '-N', '-B', database, '-e'],
-      ],
-      dump: (dir, _port, what) => [
-        'mariadb-dump',
-        ...['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '--compact', '--skip-extended-insert'],
-        ...(what === 'schema' ? ['--no-data', '--triggers'] : ['--no-create-info', '--skip-triggers']),
-      ],
-      create: (name) =>
-        `create database ${name} character set utf8mb3;
-      create user if not exists glance@127.0.0.1 identified by 'secret'; grant all on ${name}.* to glance@127.0.0.1`,
-      url: (port, name) => `mysql+pymysql://glance:secret@127.0.0.1:${port}/${name}?charset=utf8mb4`,
+      ...mysqlTools,
     },
     durable,
   )
@@ -260,14 +265,7 @@ export const startMysql = ({ durable = false, settings = [] as readonly string[]
           ...settings,
         ],
       ],
-      client: (dir, _port, database) => [
-        'mariadb',
-        ['--no-defaults', '-uroot', `--socket=${join(dir, 'socket')}`, '-N', '-B', database, '-e'],
-      ],
-      create: (name) =>
-        `create database ${name} character set utf8mb3;
-      create user if not exists glance@127.0.0.1 identified by 'secret'; grant all on ${name}.* to glance@127.0.0.1`,
-      url: (port, name) => `mysql+pymysql://glance:secret@127.0.0.1:${port}/${name}?charset=utf8mb4`,
+      ...mysqlTools,
     },
     durable,
   )
