@@ -1,6 +1,6 @@
 /**
  * Records with the real Glance of tools/python-tools.sh, into test/db/upstream, the schema that its `db sync` makes in
- * each database, and what its commands say.
+ * each database, and what its commands say. With MYSQL_ROOT (tools/mysql-server.sh) in MySQL too.
  *
  *     node tools/record-schema.ts
  */
@@ -10,14 +10,15 @@ import { join } from 'node:path'
 import { COURSES, type Said, said } from '../test/db/commands.ts'
 import { type Databases, schemaOf, sqliteFiles } from '../test/support/schema-dump.ts'
 import { openGlanceManage } from '../test/support/servers/glance-manage.ts'
-import { type SqlServer, startMariadb, startPostgres } from '../test/support/servers/sql.ts'
+import { mysqlAvailable, type SqlServer, startMariadb, startMysql, startPostgres } from '../test/support/servers/sql.ts'
 
 const manage = await openGlanceManage()
 const dir = await mkdtemp(join(tmpdir(), 'record-schema-'))
 const servers: SqlServer[] = []
 try {
   const files = sqliteFiles(dir)
-  for (const start of [startPostgres, startMariadb]) servers.push(await start())
+  for (const start of [startPostgres, startMariadb, ...(mysqlAvailable().ok ? [startMysql] : [])])
+    servers.push(await start())
   for (const databases of [files, ...servers]) await recordSchema(databases)
   const courses: Record<string, readonly Said[]> = {}
   for (const [title, commands] of Object.entries(COURSES)) {
@@ -40,7 +41,7 @@ async function recordSchema(databases: Databases): Promise<void> {
   const url = await databases.database()
   const { code, stderr } = await manage.run(url, 'db', 'sync')
   if (code !== 0) throw new Error(stderr)
-  await save(`${databases.kind}.sql`, await schemaOf(databases, url))
+  await save(`${databases.product}.sql`, await schemaOf(databases, url))
 }
 
 async function save(name: string, text: string): Promise<void> {

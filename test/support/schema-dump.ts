@@ -4,6 +4,7 @@ import type { SqlServer } from './servers/sql.ts'
 /** A database of which something can be told: a server's, or a file. */
 export type Databases = Pick<SqlServer, 'database' | 'query' | 'dump'> & {
   readonly kind: 'sqlite' | 'postgresql' | 'mysql'
+  readonly product: 'sqlite' | SqlServer['product']
 }
 
 const fileIn = (url: string): string => url.replace(/^sqlite:\/\/\//, '')
@@ -31,6 +32,7 @@ export const sqliteFiles = (dir: string): Databases => {
   }
   return {
     kind: 'sqlite',
+    product: 'sqlite',
     database: async () => `sqlite:///${dir}/${++count}.sqlite`,
     query: async (url, sql) => run(url, sql),
     dump: async (url, what) => {

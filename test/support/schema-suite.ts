@@ -25,8 +25,8 @@ const quiet = () => undefined
 const PROJECT = { admin: false, project: 'm' as ProjectId }
 
 /** What upstream's own tool left, recorded by tools/record-schema.ts. */
-const recorded = ({ kind }: Databases): Promise<string> =>
-  readFile(new URL(`../db/upstream/${kind}.sql`, import.meta.url), 'utf8')
+const recorded = ({ product }: Databases): Promise<string> =>
+  readFile(new URL(`../db/upstream/${product}.sql`, import.meta.url), 'utf8')
 
 /** Rows as they were in Train: a location knew its store by another name. */
 const trainRows = (kind: Databases['kind']) => {

@@ -59,8 +59,9 @@ const TYPES: Readonly<Record<Facts['name'], Types>> = {
     visibility: `ENUM('private', 'public', 'shared', 'community')`,
     images: 'images',
     imageChecks: [
-      'CONSTRAINT CONSTRAINT_2 CHECK (deleted IN (0, 1))',
-      'CONSTRAINT CONSTRAINT_3 CHECK (protected IN (0, 1))',
+      // MariaDB reads the first name alone, and MySQL the second.
+      'CONSTRAINT /*M! CONSTRAINT_2 */ /*!80000 images_chk_2 */ CHECK (deleted IN (0, 1))',
+      'CONSTRAINT /*M! CONSTRAINT_3 */ /*!80000 images_chk_3 */ CHECK (protected IN (0, 1))',
     ],
     first: [],
     options: ' ENGINE=InnoDB CHARSET=utf8mb3',

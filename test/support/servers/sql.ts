@@ -13,6 +13,7 @@ const run = promisify(execFile)
 /** A real database server on the loopback device, with its data in a folder of its own. */
 export interface SqlServer {
   readonly kind: 'postgresql' | 'mysql'
+  readonly product: 'postgresql' | 'mariadb' | 'mysql'
   readonly port: number
   readonly pid: () => number
   /** A new, empty database: its SQLAlchemy URL. */
@@ -51,6 +52,7 @@ async function idsOf(user: string): Promise<{ readonly uid: number; readonly gid
 
 interface Recipe {
   readonly kind: SqlServer['kind']
+  readonly product: SqlServer['product']
   readonly user: string
   readonly prepare: (dir: string, ids: { uid: number; gid: number } | undefined) => Promise<void>
   readonly server: (dir: string, port: number) => readonly [command: string, args: readonly string[]]
@@ -113,6 +115,7 @@ async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer>
   await start()
   return {
     kind: recipe.kind,
+    product: recipe.product,
     port,
     pid: () => child?.pid ?? 0,
     database: async () => {
@@ -141,6 +144,7 @@ export const startPostgres = ({ durable = false, settings = [] as readonly strin
   return startServer(
     {
       kind: 'postgresql',
+      product: 'postgresql',
       user: 'postgres',
       orderly: 'SIGINT',
       prepare: async (dir, ids) => {
@@ -197,6 +201,7 @@ export const startMariadb = ({ durable = false, settings = [] as readonly string
   return startServer(
     {
       kind: 'mysql',
+      product: 'mariadb',
       user: 'mysql',
       orderly: 'SIGTERM',
       prepare: async (dir, ids) => {
@@ -244,6 +249,7 @@ export const startMysql = ({ durable = false, settings = [] as readonly string[]
   return startServer(
     {
       kind: 'mysql',
+      product: 'mysql',
       user: 'nobody',
       orderly: 'SIGTERM',
       prepare: async (dir, ids) => {
