@@ -19,6 +19,7 @@ import { NEWEST_LEVEL } from '../../src/db/sql/upstream-revisions.ts'
 import { hasKind } from '../../src/domain/errors.ts'
 import type { AttemptId, ImageId, ProjectId, StoreId, WorkerId } from '../../src/domain/ids.ts'
 import { type Databases, rowsOf, schemaOf, upstreamsSchemaOf } from './schema-dump.ts'
+import { trainRows } from './train-rows.ts'
 import { makeUpstream, onDatabase } from './upstream-database.ts'
 
 const quiet = () => undefined
@@ -27,30 +28,6 @@ const PROJECT = { admin: false, project: 'm' as ProjectId }
 /** What upstream's own tool left, recorded by tools/record-schema.ts. */
 const recorded = ({ product }: Databases): Promise<string> =>
   readFile(new URL(`../db/upstream/${product}.sql`, import.meta.url), 'utf8')
-
-/** Rows as they were in Train: a location knew its store by another name. */
-const trainRows = (kind: Databases['kind']) => {
-  const [no, time] = [kind === 'postgresql' ? 'false' : '0', "'2019-08-07 06:05:04'"]
-  const ids = ['11111111-1111-4111-8111-111111111111', '22222222-2222-4222-8222-222222222222']
-  return [
-    ...ids.map(
-      (
-        id,
-      ) => `insert into images (id, name, size, status, created_at, updated_at, deleted, min_disk, min_ram, protected,
-        visibility, owner) values ('${id}', 'old', 42, 'active', ${time}, ${time}, ${no}, 1, 2, ${no}, 'shared', 'owner')`,
-    ),
-    ...ids.map(
-      (id, n) => `insert into image_locations (image_id, value, created_at, deleted, meta_data, status)
-        values ('${id}', 'file:///${n}', ${time}, ${no}, '{"${n ? 'backend' : 'store'}": "fast", "Backend": 1}', 'active')`,
-    ),
-    ...ids.map(
-      (id) => `insert into image_members (image_id, member, can_share, created_at, deleted, status)
-        values ('${id}', 'm', ${no}, ${time}, ${no}, 'accepted')`,
-    ),
-    `insert into tasks (id, type, status, owner, created_at, deleted)
-      values ('${ids[0]}', 'import', 'success', 'owner', ${time}, ${no})`,
-  ]
-}
 
 /** What `glance-manage` and `glimpse db` do to a database, and what is there afterwards. */
 export function schemaSuite(databases: () => Databases): void {
@@ -124,7 +101,10 @@ export function schemaSuite(databases: () => Databases): void {
         assert.equal(await hasPendingRows(db), false)
       })
       const metadata = await databases().query(url, 'select meta_data from image_locations order by id')
-      assert.deepEqual(metadata, ['{"store": "fast", "Backend": 1}', '{"store": "fast", "Backend": 1}'])
+      assert.deepEqual(
+        metadata,
+        Array.from({ length: 3 }, () => '{"store": "fast", "Backend": 1}'),
+      )
     })
 
     it('that is too old for the service is refused in one line, and left alone', async () => {
