@@ -63,7 +63,7 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
   multi: (run) => tempestIn(run, 'multi'),
   cache: (run) => tempestIn(run, 'cache'),
   single: (run) => tempestIn(run, 'single'),
-  // Both bring servers of their own, and would be the same against the reference.
+  // These bring servers of their own, and would be the same against the reference.
   differential: async () => (reference ? [] : [await differential(courseOf(process.env))]),
   openapi: async () => (reference ? [] : [await openApiConformance(process.env)]),
   schema: async () => (reference ? [] : [await schemaComparison()]),

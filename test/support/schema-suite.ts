@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { describe, it, type TestContext } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import { imageQuery, newImage } from '../../src/db/conformance.ts'
 import { openDatabase } from '../../src/db/sql/connect.ts'
 import { PARTS } from '../../src/db/sql/migrations.ts'
@@ -21,6 +22,9 @@ import type { AttemptId, ImageId, ProjectId, StoreId, WorkerId } from '../../src
 import { type Databases, rowsOf, schemaOf, upstreamsSchemaOf } from './schema-dump.ts'
 import { trainRows } from './train-rows.ts'
 import { makeUpstream, onDatabase } from './upstream-database.ts'
+
+/** Between two changes of a member. */
+const PACE_MS = 20
 
 const quiet = () => undefined
 const PROJECT = { admin: false, project: 'm' as ProjectId }
@@ -182,6 +186,38 @@ export function schemaSuite(databases: () => Databases): void {
       assert.deepEqual(await shared(t, url), ids.slice(1))
       assert.equal((await databases().query(url, 'select image_id from glimpse_member_images')).length, 2)
     })
+  })
+
+  it('optimize counts every member while others come and go', async (t) => {
+    const url = await makeUpstream(await fresh())
+    const db = await openDatabase(url, { busyTimeoutMs: 60_000 })
+    t.after(() => db.close())
+    const ids = await Promise.all(Array.from({ length: 20 }, async () => (await db.images.insert(newImage())).id))
+    let done = false
+    const comeAndGo = async (member: ProjectId): Promise<void> => {
+      const there = new Set<ImageId>()
+      for (let turn = 0; !done || turn < ids.length || there.size === 0; turn++) {
+        const id = ids[turn % ids.length] as ImageId
+        if (there.delete(id)) await db.members.remove(id, member)
+        else {
+          await db.members.add(id, member, -1)
+          if (turn % 3 > 0) await db.members.setStatus(id, member, 'accepted')
+          there.add(id)
+        }
+        // Others, and SQLite's own process, are to get between.
+        await delay(PACE_MS)
+      }
+    }
+    const others = ['a', 'b'].map((name) => comeAndGo(name as ProjectId))
+    await onDatabase(url, (connection) => optimize(connection, quiet)).finally(() => {
+      done = true
+    })
+    await Promise.all(others)
+    const no = databases().kind === 'postgresql' ? 'false' : '0'
+    const rows = (sql: string) => databases().query(url, `select ${sql} order by 1, 2, 3`)
+    const living = await rows(`distinct image_id, member, status from image_members where deleted = ${no}`)
+    assert.deepEqual(await rows('image_id, member, status from glimpse_member_images'), living)
+    assert.ok(living.length > 0)
   })
 
   describe('revert', () => {

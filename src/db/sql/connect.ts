@@ -35,6 +35,8 @@ const MOST_CONNECTIONS = 100
 
 /** One that works, and one that holds the others off. */
 const MANAGER_CONNECTIONS = 4
+/** Commands have time to wait for services. */
+const MANAGER_PATIENCE_MS = 600_000
 
 const optionsOf = (settings: DatabaseSettings): ConnectOptions => {
   const { max_pool_size: size = 5, max_overflow: overflow = 50 } = settings
@@ -84,7 +86,8 @@ const connected = async <T>(
 /** The connection alone, for those who look after the schema; nothing is asked of the database yet. */
 export const connectDatabase = (settings: DatabaseSettings): Promise<Connection> => {
   if (settings.connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
-  return connect(settings.connection, { ...optionsOf(settings), connections: MANAGER_CONNECTIONS })
+  const patience = { connections: MANAGER_CONNECTIONS, busyTimeoutMs: MANAGER_PATIENCE_MS }
+  return connect(settings.connection, { ...optionsOf(settings), ...patience })
 }
 
 /**

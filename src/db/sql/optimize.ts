@@ -29,7 +29,7 @@ const PAUSE_MS = 1_000
 /** Waits of 20 minutes and more are for a person to look into. */
 const TRIES = 400
 /** Rows of image_members at a time. */
-const BATCH = 5_000
+const BATCH = 2_000
 /** Of a server: changes of a table that cannot be made without holding off its writers. */
 const NOT_ONLINE = ['ER_ALTER_OPERATION_NOT_SUPPORTED', 'ER_ALTER_OPERATION_NOT_SUPPORTED_REASON']
 
@@ -53,14 +53,18 @@ export const aloneAtIt = async <T>(db: Connection, work: () => Promise<T>): Prom
 }
 
 const limitWait = async (db: Connection, session: Session, text: string): Promise<void> => {
-  if (db.facts.name === 'mysql')
+  if (db.facts.name === 'mysql') {
     await runText(db, session, `set lock_wait_timeout = ${/\bINDEX\b/.test(text) ? INDEX_TURN_S : TURN_S}`)
+    // MariaDB locks tables that refer to this one at the end, and who has written one of them may wait for this one.
+    await runText(db, session, 'set innodb_lock_wait_timeout = 1')
+  }
   // What PostgreSQL does concurrently waits for transactions, and nobody for it.
   if (db.facts.name === 'postgresql')
     await runText(db, session, `set lock_timeout = '${text.includes('CONCURRENTLY') ? 0 : TURN_S}s'`)
 }
 const unlimitWait = async (db: Connection, session: Session): Promise<void> => {
-  if (db.facts.name === 'mysql') await runText(db, session, 'set lock_wait_timeout = default')
+  if (db.facts.name === 'mysql')
+    await runText(db, session, 'set lock_wait_timeout = default, innodb_lock_wait_timeout = default')
   if (db.facts.name === 'postgresql') await runText(db, session, 'reset lock_timeout')
 }
 
@@ -100,13 +104,18 @@ const fillMembers = async (db: Connection): Promise<number> => {
   const { name } = db.facts
   const [ignore, end] = {
     sqlite: [sql`or ignore`, sql``],
-    // A member that leaves at this moment waits, and the trigger finds what it has to forget.
-    postgresql: [sql``, sql`for share of m on conflict do nothing`],
+    postgresql: [sql``, sql`on conflict do nothing`],
     mysql: [sql`ignore`, sql``],
   }[name] as [ReturnType<typeof sql>, ReturnType<typeof sql>]
   let rows = 0
   for (let after = 0; ; ) {
     const last = await db.write(async (session) => {
+      // A member that leaves at this moment waits, so that its trigger finds what it has to forget. Those who have
+      // looked already and are serializable, as we are, fail and try again. MySQL locks what it copies by itself.
+      if (name === 'postgresql') {
+        await runText(db, session, `set local lock_timeout = '${TURN_S}s'`)
+        await runText(db, session, 'lock table image_members in share mode')
+      }
       const batch = sql<{ last: number | null }>`select max(id) as last from
         (select id from image_members where id > ${sql.lit(after)} order by id limit ${sql.lit(BATCH)}) as batch`
       const last = (await session.first(db.prepare(batch)))?.last
