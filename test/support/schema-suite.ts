@@ -204,7 +204,7 @@ export function schemaSuite(databases: () => Databases): void {
           if (turn % 3 > 0) await db.members.setStatus(id, member, 'accepted')
           there.add(id)
         }
-        // Others, and SQLite's own process, are to get between.
+        // Others are to get between, and SQLite does its work at once.
         await delay(PACE_MS)
       }
     }

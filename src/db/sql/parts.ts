@@ -34,14 +34,21 @@ export const memberParts = (database: Facts['name']): readonly Part[] => PARTS[d
 export const singleParts = (database: Facts['name']): readonly Part[] =>
   PARTS[database].filter((part) => !isMemberPart(part))
 
-const versionOf = async (db: Connection, session: Session, part: string): Promise<number | undefined> =>
-  (await session.first(db.prepare(sql<{ version: number }>`select version from glimpse_schema where part = ${part}`)))
-    ?.version
+/** What `glimpse_schema` remembers. */
+const remembered = async (db: Connection, session: Session): Promise<ReadonlyMap<string, number>> => {
+  const rows = await session.all(db.prepare(sql<{ part?: string; version: number }>`select * from glimpse_schema`))
+  if (rows.some(({ part }) => part === undefined))
+    throw new ServiceError(
+      'unavailable',
+      'The database was opened by this service before it had releases: run "glimpse db revert" once, which keeps all images',
+    )
+  return new Map(rows.map(({ part = '', version }) => [part, version]))
+}
 
 /** Whether the service's own tables are there. Throws `unavailable` for those of a later version of it. */
 export const hasOwnTables = async (db: Connection, session: Session): Promise<boolean> => {
   if (!(await tableNames(db, session)).has('glimpse_schema')) return false
-  const version = (await versionOf(db, session, 'tables')) ?? 0
+  const version = (await remembered(db, session)).get('tables') ?? 0
   if (version > TABLES_VERSION)
     throw new ServiceError('unavailable', 'The database was opened by a later version of this service', {
       detail: { found: version, known: TABLES_VERSION },
@@ -72,7 +79,7 @@ export const usableParts = async (
   const usable = new Set(present.filter(({ whole }) => whole).map(({ name }) => name))
   const kept =
     memberParts(db.facts.name).every(({ name }) => usable.has(name)) &&
-    (await versionOf(db, session, MEMBER_IMAGES)) !== undefined
+    (await remembered(db, session)).has(MEMBER_IMAGES)
   if (!kept) usable.delete(MEMBER_IMAGES)
   return usable
 }

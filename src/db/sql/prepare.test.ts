@@ -1,85 +1,30 @@
 import assert from 'node:assert/strict'
 import { execFile, spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { DatabaseSync } from 'node:sqlite'
 import { describe, it } from 'node:test'
 import { promisify } from 'node:util'
+import { schemaOf, sqliteFiles, upstreamsSchemaOf } from '../../../test/support/schema-dump.ts'
+import { onDatabase } from '../../../test/support/upstream-database.ts'
 import { hasKind } from '../../domain/errors.ts'
 import type { ProjectId } from '../../domain/ids.ts'
 import { imageQuery, newImage } from '../conformance.ts'
 import { openDatabase } from './connect.ts'
 import { newFile, openRaw } from './fixtures.ts'
+import { revert } from './revert.ts'
 
 const run = promisify(execFile)
 const hasGlance = spawnSync('glance-manage', ['--version']).status === 0
 const skip = hasGlance || process.env['CI'] === 'true' ? false : 'glance-manage is not installed'
 
-/** Everything upstream has in a database: name → definition, whatever its spaces and quotes. */
-const upstreamParts = (raw: DatabaseSync): Readonly<Record<string, string>> =>
-  Object.fromEntries(
-    raw
-      .prepare('select type, name, tbl_name, sql from sqlite_master order by name')
-      .all()
-      .filter((row) => !`${row['name']} ${row['tbl_name']}`.includes('glimpse_'))
-      .map(({ type, name, sql }) => [
-        `${type} ${name}`,
-        `${sql ?? ''}`
-          .replaceAll('"', '')
-          .replaceAll(/\s+/g, ' ')
-          .replaceAll(/ ?([(),]) ?/g, '$1')
-          // Releases differ in what they call an integer, which SQLite does not.
-          .replaceAll('size BIGINT', 'size INTEGER'),
-      ]),
-  )
-
-const revisions = (raw: DatabaseSync) =>
-  raw
-    .prepare('select version_num from alembic_version')
-    .all()
-    .map((row) => row['version_num'])
-
+const files = sqliteFiles('')
 const glanceManage = async (file: string, ...args: readonly string[]): Promise<string> => {
   writeFileSync(`${file}.conf`, `[database]\nconnection = sqlite:///${file}\n`)
   const { stdout, stderr } = await run('glance-manage', ['--config-file', `${file}.conf`, ...args])
   return stdout + stderr
 }
 
-describe('the schema', () => {
-  it("is upstream's own, apart from what came after the installed release", { skip }, async (t) => {
-    const [ours, theirs] = [await newFile(t), await newFile(t)]
-    await (await openDatabase(`sqlite:///${ours}`)).close()
-    await glanceManage(theirs, 'db_sync')
-    const parts = upstreamParts(openRaw(t, ours))
-    const reference = upstreamParts(openRaw(t, theirs))
-    for (const [name, definition] of Object.entries(reference)) assert.equal(parts[name], definition, name)
-    const later = Object.keys(parts).filter((name) => !(name in reference))
-    for (const name of later) assert.match(name, /node_reference|cached_images/)
-  })
-
-  it("carries the revision that upstream's tools look for, and the tables of the cache", async (t) => {
-    const file = await newFile(t)
-    await (await openDatabase(`sqlite:///${file}`)).close()
-    const raw = openRaw(t, file)
-    assert.deepEqual(revisions(raw), ['2024_1_contract01'])
-    const columns = (table: string) =>
-      raw
-        .prepare('select name from pragma_table_info(?)')
-        .all(table)
-        .map(({ name }) => name)
-    assert.deepEqual(columns('node_reference'), ['node_reference_id', 'node_reference_url'])
-    assert.deepEqual(columns('cached_images'), [
-      'id',
-      'image_id',
-      'last_accessed',
-      'last_modified',
-      'size',
-      'hits',
-      'checksum',
-      'node_reference_id',
-    ])
-  })
-
-  it('is made once when several processes open the database at once', async (t) => {
+describe('an empty file', () => {
+  it('gets its schema once when several processes open it at once', async (t) => {
     const file = await newFile(t)
     const module = new URL('./connect.ts', import.meta.url).href
     const script = `import { openDatabase } from ${JSON.stringify(module)}
@@ -91,20 +36,6 @@ describe('the schema', () => {
     t.after(() => db.close())
     assert.equal((await db.workers.list()).length, 4)
   })
-
-  it('stays as it is when the database is opened again', async (t) => {
-    const file = await newFile(t)
-    const dump = () => {
-      const raw = new DatabaseSync(file)
-      const rows = raw.prepare('select name, sql from sqlite_master order by name').all()
-      raw.close()
-      return JSON.stringify(rows)
-    }
-    await (await openDatabase(`sqlite:///${file}`)).close()
-    const before = dump()
-    await (await openDatabase(`sqlite:///${file}`)).close()
-    assert.equal(dump(), before)
-  })
 })
 
 describe('a database of upstream Glance', () => {
@@ -112,8 +43,7 @@ describe('a database of upstream Glance', () => {
     const file = await newFile(t)
     await glanceManage(file, 'db_sync')
     const raw = openRaw(t, file)
-    const before = upstreamParts(raw)
-    const revision = revisions(raw)
+    const before = await schemaOf(files, `sqlite:///${file}`)
     const id = '6bbe7cc2-eae7-4c0f-b50d-a7160b0c6a86'
     const time = '2019-08-07 06:05:04.030201'
     raw.exec(`INSERT INTO images (id, name, size, status, created_at, updated_at, deleted, min_disk, min_ram, protected, visibility, owner)
@@ -135,17 +65,25 @@ describe('a database of upstream Glance', () => {
     assert.equal(image.createdAt.toISOString(), '2019-08-07T06:05:04.030Z')
     await db.images.insert(newImage())
 
-    assert.deepEqual(upstreamParts(raw), before)
-    assert.deepEqual(revisions(raw), revision)
+    assert.equal(await upstreamsSchemaOf(files, `sqlite:///${file}`), before)
     assert.match(await glanceManage(file, 'db_sync'), /synced successfully|up to date/i)
   })
 
-  it('that is older than Rocky is refused and left alone', async (t) => {
+  it('without a revision, as before Ocata, is refused and left alone', async (t) => {
     const file = await newFile(t)
     const raw = openRaw(t, file)
     raw.exec('CREATE TABLE images (id VARCHAR(36) PRIMARY KEY, is_public BOOLEAN)')
     await assert.rejects(openDatabase(`sqlite:///${file}`), (error) => hasKind(error, 'unavailable'))
     assert.equal(raw.prepare('select count(*) as n from sqlite_master where type = ?').get('table')?.['n'], 1)
+  })
+
+  it('that this service opened before it had releases is refused with what to do', async (t) => {
+    const file = await newFile(t)
+    await (await openDatabase(`sqlite:///${file}`)).close()
+    openRaw(t, file).exec('DROP TABLE glimpse_schema; CREATE TABLE glimpse_schema AS SELECT 3 AS version')
+    await assert.rejects(openDatabase(`sqlite:///${file}`), /run "glimpse db revert" once/)
+    await onDatabase(`sqlite:///${file}`, (db) => revert(db, () => undefined))
+    await (await openDatabase(`sqlite:///${file}`)).close()
   })
 
   it('that a later version of this service has opened is refused', async (t) => {
