@@ -11,6 +11,8 @@ import { imageQuery, newImage } from '../conformance.ts'
 import { openDatabase } from './connect.ts'
 import { newFile, openRaw } from './fixtures.ts'
 import { revert } from './revert.ts'
+import { upgradeSchema } from './upstream-migrations.ts'
+import { NEWEST_LEVEL } from './upstream-revisions.ts'
 
 const run = promisify(execFile)
 const hasGlance = spawnSync('glance-manage', ['--version']).status === 0
@@ -67,6 +69,12 @@ describe('a database of upstream Glance', () => {
 
     assert.equal(await upstreamsSchemaOf(files, `sqlite:///${file}`), before)
     assert.match(await glanceManage(file, 'db_sync'), /synced successfully|up to date/i)
+
+    await onDatabase(`sqlite:///${file}`, (connection) => upgradeSchema(connection, NEWEST_LEVEL))
+    const upgraded = await openDatabase(`sqlite:///${file}`)
+    t.after(() => upgraded.close())
+    await upgraded.cached.addNode('http://a')
+    assert.equal((await upgraded.images.list(imageQuery(), { admin: true, project: undefined })).length, 2)
   })
 
   it('without a revision, as before Ocata, is refused and left alone', async (t) => {

@@ -4,6 +4,8 @@
  * indexes and triggers, and on one that was reverted.
  *
  *     node test/acceptance/schema/run.ts
+ *
+ * With MYSQL_ROOT (tools/mysql-server.sh) on MySQL too.
  */
 import { execFile } from 'node:child_process'
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
@@ -16,7 +18,7 @@ import { root } from '../../support/product.ts'
 import { type Databases, rowsOf, schemaOf, sqliteFiles, upstreamsSchemaOf } from '../../support/schema-dump.ts'
 import { startGlance } from '../../support/servers/glance.ts'
 import { type GlanceManage, openGlanceManage } from '../../support/servers/glance-manage.ts'
-import { startMariadb, startPostgres } from '../../support/servers/sql.ts'
+import { mysqlAvailable, startMariadb, startMysql, startPostgres } from '../../support/servers/sql.ts'
 import { trainRows } from '../../support/train-rows.ts'
 import type { Verdict } from '../verdict.ts'
 import { useGlance } from './service.ts'
@@ -58,6 +60,7 @@ export async function schemaComparison(): Promise<Verdict> {
       async () => ({ ...sqliteFiles(dir), stop: async () => undefined }),
       () => startPostgres(),
       () => startMariadb(),
+      ...(mysqlAvailable().ok ? [() => startMysql()] : []),
     ]
     for (const start of starts) {
       const databases = await start()
@@ -79,8 +82,8 @@ async function compare(
   check: (title: string, work: () => Promise<string | undefined>) => Promise<void>,
 ): Promise<void> {
   const { databases, ours, theirs } = bench
-  const { kind } = databases
-  await check(`${kind}, new`, async () => {
+  const { kind, product } = databases
+  await check(`${product}, new`, async () => {
     const [a, b] = [await databases.database(), await databases.database()]
     await ours(a, 'glance-manage', 'db', 'sync')
     await upstream(theirs, b, 'db', 'sync')
@@ -89,7 +92,7 @@ async function compare(
     return difference(bench, a, b)
   })
   for (const [title, revisions] of Object.entries(STARTS))
-    await check(`${kind}, ${title}`, async () => {
+    await check(`${product}, ${title}`, async () => {
       const urls = [await databases.database(), await databases.database()] as const
       for (const url of urls) {
         for (const revision of revisions) await upstream(theirs, url, 'db', 'upgrade', '--version', revision)
@@ -102,7 +105,7 @@ async function compare(
       await ours(a, 'glimpse', 'db', 'revert')
       return difference(bench, a, b)
     })
-  await check(`${kind}, the real service on our additions and after they were dropped`, async () => {
+  await check(`${product}, the real service on our additions and after they were dropped`, async () => {
     const url = await databases.database()
     await ours(url, 'glance-manage', 'db', 'sync')
     for (const step of ['with', 'without']) {
