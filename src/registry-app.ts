@@ -20,7 +20,12 @@ import { isAdmin, type PolicyEnforcer } from './policy/enforcer.ts'
 /** Bytes of a request: whatever the API takes in one, with room for how it is written here. */
 const LONGEST_REQUEST = 64 * 1_048_576
 
-export async function openRegistry(config: Config, log: Log): Promise<Pick<App, 'http' | 'close'>> {
+/** `given` authenticates callers, instead of what the configuration's pipeline says. */
+export async function openRegistry(
+  config: Config,
+  log: Log,
+  given?: IdentityProvider,
+): Promise<Pick<App, 'http' | 'close'>> {
   const { DEFAULT: options, glimpse } = config
   const own = config.group('DEFAULT', registryServer)
   if (options.data_api === REGISTRY_API)
@@ -28,7 +33,7 @@ export async function openRegistry(config: Config, log: Log): Promise<Pick<App, 
   if (config.database.connection === undefined)
     throw new ServiceError('invalid', '[database] connection is not set: a registry serves a database')
   const tls = readTls(own)
-  const identity = await openIdentity(config, log)
+  const identity = given ?? (await openIdentity(config, log))
   const policy = openConfiguredPolicy(config, log)
   const opened = await openConnection(config.database, { warn: (message) => log.warn(message) })
   const connection = onceOnly(opened.connection)

@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import type { IdentityProvider } from '../../src/auth/identity.ts'
 import { type RegistryCredentials, sharedSecret } from '../../src/auth/registry.ts'
 import { readConfig } from '../../src/config/config.ts'
 import type { Database } from '../../src/db/database.ts'
@@ -27,7 +28,11 @@ export const iniOf = (config: TestConfig): string =>
 export const SECRET = 'of the registry and its nodes'
 
 /** A registry in this process, on a free loopback port, before a database that is there already. */
-export async function startRegistry(connection: string, config: TestConfig = {}): Promise<TestRegistry> {
+export async function startRegistry(
+  connection: string,
+  config: TestConfig = {},
+  identity?: IdentityProvider,
+): Promise<TestRegistry> {
   const dir = await mkdtemp(join(tmpdir(), 'glimpse-registry-'))
   const file = join(dir, 'glance-registry.conf')
   const groups = { database: { connection }, glimpse: { registry_secret: SECRET }, ...config }
@@ -35,6 +40,7 @@ export async function startRegistry(connection: string, config: TestConfig = {})
   const registry = await openRegistry(
     readConfig({ program: 'glance-registry', configs: [{ file }], home: dir, etc: dir }),
     silentLog,
+    identity,
   )
   await rm(dir, { recursive: true })
   await new Promise<void>((resolve) => registry.http.server.listen(0, '127.0.0.1', resolve))

@@ -1,5 +1,5 @@
 import type { RowContext } from '../../db/rows.ts'
-import { ServiceError } from '../../domain/errors.ts'
+import { type ErrorKind, ServiceError } from '../../domain/errors.ts'
 
 /** Who calls, as Glance's registry saw it. */
 export interface HistoricContext {
@@ -14,3 +14,7 @@ export const noSuchResource = (): ServiceError => new ServiceError('not-found', 
 export function requireWriter({ readOnly }: HistoricContext): void {
   if (readOnly) throw new ServiceError('forbidden', 'Read-only access')
 }
+
+/** An error whose message follows the general words about its kind, as upstream had them for some and not for others. */
+export const inDetail = (kind: ErrorKind, message: string, cause?: unknown): ServiceError =>
+  new ServiceError(kind, message, { cause, detail: { general: true } })

@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { Identity, IdentityProvider } from '../../auth/identity.ts'
 import type { RowDatabase } from '../../db/rows.ts'
-import { ServiceError } from '../../domain/errors.ts'
+import { type ErrorKind, ServiceError } from '../../domain/errors.ts'
 import type { Log } from '../../log.ts'
-import { failureOf, renderFailure } from '../http/errors.ts'
+import { type Failure, failureOf, renderFailure } from '../http/errors.ts'
 import type { Face } from '../http/server.ts'
 import { type HistoricContext, noSuchResource } from './context.ts'
 import { imageRoutes } from './images.ts'
@@ -21,6 +21,22 @@ export interface HistoricOptions {
   readonly modules: readonly string[]
   readonly maxRequestIdLength: number
   readonly log: Log
+}
+
+/** What WebOb says of a status. */
+const GENERAL: Readonly<Partial<Record<ErrorKind, string>>> = {
+  invalid: 'The server could not comply with the request since it is either malformed or otherwise incorrect.',
+  forbidden: 'Access was denied to this resource.',
+  'not-found': 'The resource could not be found.',
+  conflict: 'There was a conflict when trying to complete your request.',
+}
+
+/** The failure with its general words first, where the error wants them. */
+function inGeneral(error: unknown, failure: Failure): Failure {
+  if (!(error instanceof ServiceError) || error.detail['general'] !== true) return failure
+  const [explanation = ['', false] as const, line = ['', true] as const] = failure.parts
+  const general = GENERAL[error.kind] ?? explanation[0]
+  return { ...failure, parts: [[general, false], line, [error.message, false], ['\n\n', true]] }
 }
 
 /** What glance-registry answered until Ussuri. */
@@ -48,7 +64,7 @@ export function historicFace(rows: RowDatabase, options: HistoricOptions): Face<
     },
     headers: (context) => ({ 'x-openstack-request-id': context.requestId }),
     fail: (error, { headers }) =>
-      renderFailure(failureOf(error, headers['content-type'], provider.challenge), headers.accept),
+      renderFailure(inGeneral(error, failureOf(error, headers['content-type'], provider.challenge)), headers.accept),
     // Its router knew no wrong methods, but for those which have routes of their own.
     refuse: ({ status, ...failure }, { headers }) =>
       status === 405

@@ -1,7 +1,7 @@
 import type { Row, RowDatabase } from '../../db/rows.ts'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { ApiRequest, ApiResponse, Route } from '../http/route.ts'
-import { type HistoricContext, noSuchResource, requireWriter } from './context.ts'
+import { type HistoricContext, inDetail, noSuchResource, requireWriter } from './context.ts'
 import { isUuidLike, listArguments, type PageLimits } from './list-query.ts'
 
 type Request = ApiRequest<HistoricContext>
@@ -57,7 +57,7 @@ export function imageRoutes(rows: RowDatabase, limits: PageLimits): readonly Rou
       return shown(await run(request, 'image_create', { values: withLocations(values), v1_mode: true }))
     } catch (error) {
       if (hasKind(error, 'conflict'))
-        throw new ServiceError('conflict', `Image with identifier ${String(id)} already exists!`, { cause: error })
+        throw inDetail('conflict', `Image with identifier ${String(id)} already exists!`, error)
       throw explained(error, 'Failed to add image metadata.')
     }
   }
@@ -125,9 +125,7 @@ const denied = (cause: unknown): ServiceError =>
   new ServiceError('forbidden', 'Access was denied to this resource.', { cause })
 
 const explained = (error: unknown, what: string): unknown =>
-  hasKind(error, 'invalid')
-    ? new ServiceError('invalid', `${what} Got error: ${error.message}`, { cause: error })
-    : error
+  hasKind(error, 'invalid') ? inDetail('invalid', `${what} Got error: ${error.message}`, error) : error
 
 const pick = (row: Row, names: readonly string[]): Row =>
   Object.fromEntries(names.flatMap((name) => (Object.hasOwn(row, name) ? [[name, row[name]]] : [])))

@@ -1,5 +1,6 @@
 import { ServiceError } from '../../domain/errors.ts'
 import { SORT_KEYS } from '../../domain/query.ts'
+import { inDetail } from './context.ts'
 
 export interface PageLimits {
   readonly pageDefault: number
@@ -57,7 +58,8 @@ function readFilters(params: ReadonlyMap<string, string>, admin: boolean): Reado
 
 function readTime(text: string): Date {
   const time = new Date(/[zZ]$|[+-]\d\d(?::?\d\d)?$/.test(text.slice(10)) ? text : `${text}Z`)
-  if (!/^\d{4}-\d\d-\d\d/.test(text) || Number.isNaN(time.getTime())) throw invalid('Unrecognized changes-since value')
+  if (!/^\d{4}-\d\d-\d\d/.test(text) || Number.isNaN(time.getTime()))
+    throw inDetail('invalid', 'Unrecognized changes-since value')
   return time
 }
 
@@ -65,7 +67,7 @@ function readFlag(text: string, message: string): boolean {
   const word = text.toLowerCase()
   if (word === 'true' || word === '1') return true
   if (word === 'false' || word === '0') return false
-  throw invalid(message)
+  throw inDetail('invalid', message)
 }
 
 /** Undefined means all. */
@@ -76,9 +78,9 @@ function readPublic(text: string | undefined): boolean | undefined {
 
 function readLimit(text: string | undefined, { pageDefault, pageMax }: PageLimits): number {
   if (text === undefined) return Math.min(pageDefault, pageMax)
-  if (!/^\s*[+-]?\d+\s*$/.test(text)) throw invalid('limit param must be an integer')
+  if (!/^\s*[+-]?\d+\s*$/.test(text)) throw inDetail('invalid', 'limit param must be an integer')
   const limit = Number(text)
-  if (limit < 0) throw invalid('limit param must be positive')
+  if (limit < 0) throw inDetail('invalid', 'limit param must be positive')
   return Math.min(limit, pageMax)
 }
 

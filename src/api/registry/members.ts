@@ -1,7 +1,8 @@
 import type { Row, RowDatabase } from '../../db/rows.ts'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
+import { methodNotAllowed, renderFailure } from '../http/errors.ts'
 import type { ApiRequest, ApiResponse, Route } from '../http/route.ts'
-import { type HistoricContext, noSuchResource, requireWriter } from './context.ts'
+import { type HistoricContext, inDetail, noSuchResource, requireWriter } from './context.ts'
 
 type Request = ApiRequest<HistoricContext>
 
@@ -29,7 +30,7 @@ export function memberRoutes(rows: RowDatabase): readonly Route<HistoricContext>
         id: string
       }
     } catch (error) {
-      if (hasKind(error, 'not-found')) throw new ServiceError('not-found', `Image ${id} not found`, { cause: error })
+      if (hasKind(error, 'not-found')) throw inDetail('not-found', `Image ${id} not found`, error)
       throw hasKind(error, 'forbidden') ? noSuchResource() : error
     }
   }
@@ -38,7 +39,7 @@ export function memberRoutes(rows: RowDatabase): readonly Route<HistoricContext>
     const { admin, owner } = request.context.rows
     if (admin || (owner !== null && image['owner'] === owner)) return
     const [own] = owner === null ? [] : await find(request, { image_id: image.id, member: owner })
-    if (own?.can_share !== true) throw new ServiceError('forbidden', 'No permission to share that image')
+    if (own?.can_share !== true) throw inDetail('forbidden', 'No permission to share that image')
   }
 
   const index = async (request: Request): Promise<ApiResponse> => {
@@ -106,11 +107,8 @@ export function memberRoutes(rows: RowDatabase): readonly Route<HistoricContext>
     return { status: 200, json: { shared_images } }
   }
 
-  const refuse = async ({ method }: Request): Promise<ApiResponse> => {
-    throw new ServiceError('not-allowed', `The method ${method} is not allowed for this resource.`, {
-      detail: { headers: { allow: 'PUT, DELETE' } },
-    })
-  }
+  const refuse = async ({ method, headers }: Request): Promise<ApiResponse> =>
+    renderFailure(methodNotAllowed(method, ['PUT', 'DELETE']), headers.accept)
 
   return [
     { method: 'GET', path: '/images/:image_id/members', handle: index },
@@ -127,7 +125,7 @@ export function memberRoutes(rows: RowDatabase): readonly Route<HistoricContext>
 function requireMember({ context }: Request): void {
   requireWriter(context)
   const { admin, owner } = context.rows
-  if (!admin && owner === null) throw new ServiceError('unauthenticated', 'No authenticated user')
+  if (!admin && owner === null) throw inDetail('unauthenticated', 'No authenticated user')
 }
 
 /** Of several rows of one member, the living one, else the latest. */

@@ -30,10 +30,13 @@ export const writes = command('write')
 
 /** Throws `invalid`, as Python's TypeError. */
 export function checkArguments(name: string, { needs, takes }: Command, args: Arguments): void {
-  const missing = needs.find((one) => !Object.hasOwn(args, one))
+  const missing = needs.filter((one) => !Object.hasOwn(args, one)).map((one) => `'${one}'`)
   const unknown = Object.keys(args).find((one) => ![...needs, ...takes, ...IGNORED].includes(one))
-  if (missing !== undefined) throw badArguments(`${name}() needs an argument '${missing}'`)
-  if (unknown !== undefined) throw badArguments(`${name}() has no argument '${unknown}'`)
+  if (unknown !== undefined) throw badArguments(`${name}() got an unexpected keyword argument '${unknown}'`)
+  if (missing.length > 0)
+    throw badArguments(
+      `${name}() missing ${missing.length} required positional argument${missing.length > 1 ? 's' : ''}: ${missing.join(' and ')}`,
+    )
 }
 
 export const badArguments = (message: string): ServiceError =>

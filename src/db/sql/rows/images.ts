@@ -67,7 +67,8 @@ export const imageCommands: Commands = {
     const [imageId, name] = [text(values, 'image_id'), text(values, 'name')]
     await requireChangeable(desk, imageId)
     await setProperty(desk, imageId, name, values['value'])
-    return propertyOf(desk, imageId, name)
+    const { deleted_at: _, ...row } = (await propertyOf(desk, imageId, name)) ?? {}
+    return row
   }),
   image_property_delete: writes(['prop_ref', 'image_ref'], [], async (desk, args) => {
     const [imageId, name] = [text(args, 'image_ref'), text(args, 'prop_ref')]

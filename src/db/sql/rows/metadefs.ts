@@ -29,20 +29,28 @@ interface Kind {
   readonly missing: Exception
   readonly duplicate: Exception
   readonly noun: string
+  /** What is said when a new one's name is taken. */
+  readonly taken: (name: string, namespace: string) => string
 }
 
 const KINDS: Readonly<Record<string, Kind>> = {
   metadef_object: {
     ...{ table: 'metadef_objects', name: 'object_name', id: 'object_id', values: 'object_dict' },
     ...{ missing: 'MetadefObjectNotFound', duplicate: 'MetadefDuplicateObject', noun: 'object' },
+    taken: (name, namespace) =>
+      `A metadata definition object with name=${name} already exists in namespace=${namespace}.`,
   },
   metadef_property: {
     ...{ table: 'metadef_properties', name: 'property_name', id: 'property_id', values: 'property_dict' },
     ...{ missing: 'MetadefPropertyNotFound', duplicate: 'MetadefDuplicateProperty', noun: 'property' },
+    taken: (name, namespace) =>
+      `A metadata definition property with name=${name} already exists in namespace=${namespace}.`,
   },
   metadef_tag: {
     ...{ table: 'metadef_tags', name: 'name', id: 'id', values: 'tag_dict' },
     ...{ missing: 'MetadefTagNotFound', duplicate: 'MetadefDuplicateTag', noun: 'tag' },
+    taken: (name, namespace) =>
+      `A metadata tag with name=${name} already exists in namespace=${namespace}. (Please note that metadata tag names are case insensitive).`,
   },
 }
 
@@ -157,7 +165,7 @@ const namespaceCommands: Commands = {
 }
 
 const definitionCommands = (prefix: string, kind: Kind): Commands => {
-  const { table, name, id, values, missing, duplicate, noun } = kind
+  const { table, name, id, values, missing, duplicate, noun, taken } = kind
   const named = async (desk: Desk, args: Arguments): Promise<Row & { readonly id: number }> => {
     const namespace = await namespaceOf(desk, args)
     const wanted = text(args, name)
@@ -175,7 +183,7 @@ const definitionCommands = (prefix: string, kind: Kind): Commands => {
     await orDuplicate(
       desk,
       duplicate,
-      `A metadata definition ${noun} with name=${wanted} already exists in namespace=${namespace.namespace}.`,
+      taken(wanted, namespace.namespace ?? ''),
       desk.insert(desk.session, table, { ...born(desk, without(given, ['id'])), namespace_id: namespace.id }),
     )
     const where = sql`where namespace_id = ${namespace.id} and name = ${wanted}`
