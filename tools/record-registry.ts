@@ -68,7 +68,7 @@ for (const file of await transcripts()) {
   const port = await freePort()
   const child = spawn(join(stdout.trim(), 'bin/python'), [script, String(port), join(dir, `${port}.sqlite`)], {
     cwd: dir,
-    stdio: ['ignore', 'ignore', values.compare ? 'ignore' : 'inherit'],
+    stdio: 'ignore',
   })
   try {
     const target = { baseUrl: `http://127.0.0.1:${port}`, tokens: cast(file) }

@@ -11,6 +11,7 @@ import { newFile } from '../../src/db/sql/fixtures.ts'
 import { hasKind, type ServiceError } from '../../src/domain/errors.ts'
 import type { ProjectId } from '../../src/domain/ids.ts'
 import { SECRET, startRegistry } from '../support/registry.ts'
+import { testDatabase } from '../support/server.ts'
 
 interface Wire {
   readonly url: string
@@ -64,7 +65,7 @@ async function behindWire(
   t: TestContext,
   options: Partial<RemoteOptions> = {},
 ): Promise<{ readonly db: Database; readonly straight: Database; readonly wire: Wire }> {
-  const registry = await startRegistry(`sqlite:///${await newFile(t)}`)
+  const registry = await startRegistry(await testDatabase(`sqlite:///${await newFile(t)}`))
   const wire = await wireTo(t, registry.url)
   const credentials = sharedSecret(SECRET)
   const db = openRemoteDatabase({ url: wire.url, credentials, ...options })

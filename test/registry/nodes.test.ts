@@ -15,8 +15,9 @@ const DATA = Buffer.alloc(50_000, 'image data ')
 interface Site {
   readonly dir: string
   readonly nodes: readonly Product[]
-  /** kill -9, and the start of another one. */
-  replaceRegistry(): Promise<void>
+  /** kill -9. */
+  killRegistry(): Promise<void>
+  startRegistry(): Promise<void>
 }
 
 /** A registry with its database, and API nodes that know only the registry. */
@@ -74,8 +75,8 @@ async function startSite(t: TestContext, count: number): Promise<Site> {
   return {
     dir,
     nodes,
-    replaceRegistry: async () => {
-      await registry.kill()
+    killRegistry: () => registry.kill(),
+    startRegistry: async () => {
       registry = await startRegistry()
     },
   }
@@ -106,7 +107,7 @@ const FORMATS = { disk_format: 'raw', container_format: 'bare' }
 
 describe('API nodes without a database', { skip }, () => {
   it('do everything through the registry', async (t) => {
-    const { nodes } = await startSite(t, 2)
+    const { nodes, killRegistry, startRegistry } = await startSite(t, 2)
     const [here, there] = nodes.map(({ url }) => `${url}/v2`) as [string, string]
 
     const created = await ask(`${here}/images`, json({ name: 'first', ...FORMATS, tags: ['a'], os: 'x' }), 201)
@@ -157,10 +158,17 @@ describe('API nodes without a database', { skip }, () => {
 
     await ask(`${there}/images/${id}`, { method: 'DELETE' }, 204)
     await ask(`${here}/images/${id}`, undefined, 404)
+
+    await killRegistry()
+    const away = await ask(`${here}/images`, { headers: { accept: 'text/plain' } }, 503)
+    assert.match(await away.text(), /The registry does not answer/)
+    await ask(`${there}/images`, json(FORMATS), 503)
+    await startRegistry()
+    await ask(`${here}/images/${second.id}`, undefined, 200)
   })
 
   it('lose and double nothing when the registry is killed under load', async (t) => {
-    const { nodes, dir, replaceRegistry } = await startSite(t, 2)
+    const { nodes, dir, killRegistry, startRegistry } = await startSite(t, 2)
     const urls = nodes.map(({ url }) => `${url}/v2`)
     const load = { stopped: false }
     const created = new Map<string, string>()
@@ -197,7 +205,8 @@ describe('API nodes without a database', { skip }, () => {
     for (let round = 0; round < ROUNDS; round += 1) {
       const before = created.size
       await until('images', () => created.size > before + 5)
-      await replaceRegistry()
+      await killRegistry()
+      await startRegistry()
     }
     const before = created.size
     await until('images again', () => created.size > before + 5)
