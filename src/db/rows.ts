@@ -25,7 +25,7 @@ export class Timestamp {
 
 /** By the names of columns; flags are booleans, times `Timestamp`s, JSON is parsed. */
 export type Row = Readonly<Record<string, unknown>>
-/** Arguments by the names that Glance's database drivers gave them; times are `Date`s. */
+/** Arguments by the names that Glance's database drivers gave them; times are `Timestamp`s. */
 export type Arguments = Readonly<Record<string, unknown>>
 
 /**

@@ -52,13 +52,14 @@ function fromPrimitive(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, fromPrimitive(member)]))
 }
 
-/** Without a zone it is UTC. Throws `invalid`. */
-function readTime(value: unknown): Date {
-  const text = typeof value === 'string' ? value : ''
-  const time = new Date(/[zZ]$|[+-]\d\d(?::?\d\d)?$/.test(text.slice(10)) ? text : `${text}Z`)
-  if (!/^\d{4}-\d\d/.test(text) || Number.isNaN(time.getTime()))
-    throw new ServiceError('invalid', 'Malformed JSON in request body.')
-  return time
+const TIME = /^(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(\.\d+)?(Z|[+-]\d\d(?::?\d\d)?)?$/i
+
+/** Without a zone it is UTC; all of its fraction is kept. Throws `invalid`. */
+function readTime(value: unknown): Timestamp {
+  const [, day, time, fraction = '', zone = 'Z'] = TIME.exec(typeof value === 'string' ? value : '') ?? []
+  const seconds = new Date(`${day}T${time}${/^[+-]\d\d$/.test(zone) ? `${zone}:00` : zone.toUpperCase()}`)
+  if (Number.isNaN(seconds.getTime())) throw new ServiceError('invalid', 'Malformed JSON in request body.')
+  return new Timestamp(seconds.toISOString().slice(0, 19) + fraction)
 }
 
 function toPrimitive(value: unknown): unknown {

@@ -1,5 +1,5 @@
 import { ServiceError } from '../../../domain/errors.ts'
-import type { Arguments, RowContext } from '../../rows.ts'
+import { type Arguments, type RowContext, raised, Timestamp } from '../../rows.ts'
 import type { Connection, Session } from '../session.ts'
 import type { RowTables } from './table.ts'
 
@@ -39,6 +39,19 @@ export function checkArguments(name: string, { needs, takes }: Command, args: Ar
     )
 }
 
+const BEYOND = /[\u{10000}-\u{10ffff}]/u
+
+/** Throws `Invalid` for characters that upstream's columns in MySQL have no room for. */
+export function checkCharacters(value: unknown, name = 'Param values'): void {
+  if (typeof value === 'string' && BEYOND.test(value))
+    throw raised('Invalid', `${name} can't contain 4 byte unicode characters.`)
+  if (typeof value !== 'object' || value === null || value instanceof Timestamp) return
+  for (const [key, member] of Object.entries(value)) {
+    if (BEYOND.test(key)) throw raised('Invalid', "Property names can't contain 4 byte unicode.")
+    checkCharacters(member, Array.isArray(value) ? name : key)
+  }
+}
+
 export const badArguments = (message: string): ServiceError =>
   new ServiceError('invalid', message, { detail: { exception: 'TypeError' } })
 
@@ -70,7 +83,7 @@ export function dictionary(args: Arguments, name: string): Arguments {
 }
 
 export const isDictionary = (value: unknown): value is Arguments =>
-  typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date)
+  typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Timestamp)
 
 /** Without members that nobody may set. */
 export const without = (values: Arguments, names: readonly string[]): Arguments =>

@@ -1,6 +1,6 @@
 import type { RowDatabase } from '../../rows.ts'
 import type { Connection } from '../session.ts'
-import { badArguments, type Commands, checkArguments } from './command.ts'
+import { badArguments, type Commands, checkArguments, checkCharacters } from './command.ts'
 import { imageListCommands } from './image-list.ts'
 import { imageCommands } from './images.ts'
 import { memberCommands } from './members.ts'
@@ -25,6 +25,7 @@ export const rowDatabase = (connection: Connection): RowDatabase => {
       const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
       if (command === undefined) throw badArguments(`There is no command ${name}`)
       checkArguments(name, command, args)
+      if (command.effect === 'write') checkCharacters(args)
       const desk = { ...tables, context, facts: connection.facts }
       return connection[command.effect]((session) => command.run({ ...desk, session }, args))
     },

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { type Arguments, raised } from '../../rows.ts'
+import { type Arguments, raised, Timestamp } from '../../rows.ts'
 import type { Fragment, Value } from '../statement.ts'
 import { badArguments, type Commands, type Desk, flag, isDictionary, optionalText, reads } from './command.ts'
 import { toV1, withChildren } from './images.ts'
@@ -140,17 +140,17 @@ function filterCondition(desk: Desk, name: string, value: unknown): Fragment {
   }
   if (!Object.hasOwn(TABLES.images, name)) return hasProperty(name, value)
   const column = sql.ref(`images.${name}`)
-  const [, operator = 'eq', operand = ''] = /^(?:(gt|gte|neq|eq|lt|lte|in):)?(.*)$/s.exec(String(value)) ?? []
+  const [operator, operand] = splitOperator(String(value))
   if (name === 'created_at' || name === 'updated_at') {
-    if (value instanceof Date) return sql`${column} = ${desk.toTime(value)}`
+    if (value instanceof Timestamp) return sql`${column} = ${desk.toTime(value)}`
     if (Number.isNaN(Date.parse(operand)))
       throw raised('InvalidParameterValue', `Bad "${name}" query filter format. Use ISO 8601 DateTime notation.`)
-    return sql`${column} ${COMPARISONS[operator] ?? sql`=`} ${desk.toTime(operand)}`
+    return sql`${column} ${comparison(operator)} ${desk.toTime(operand)}`
   }
   if (COMPARED.includes(name)) {
     if (operator === 'in') return sql`${column} in (${sql.join(splitList(operand))})`
     if (operator === 'eq') return sql`${column} = ${operand}`
-    throw raised('InvalidFilterOperatorValue', `Unable to filter by unknown operator '${operator}'.`)
+    throw unknownOperator(operator)
   }
   return sql`${column} = ${asValue(TABLES.images[name as keyof typeof TABLES.images], value)}`
 }
@@ -162,6 +162,29 @@ const asValue = (type: string, value: unknown): Value =>
       ? String(value)
       : Number(value)
 
-/** `a,b`, with quotes around what has a comma. */
-const splitList = (text: string): readonly string[] =>
-  [...`${text},`.matchAll(/"([^"]*)",|([^,]*),/g)].map(([, quoted, plain]) => quoted ?? plain ?? '')
+const unknownOperator = (operator: string) =>
+  raised('InvalidFilterOperatorValue', `Unable to filter by unknown operator '${operator}'.`)
+
+/** Throws `InvalidFilterOperatorValue`. */
+function comparison(operator: string): Fragment {
+  const found = Object.hasOwn(COMPARISONS, operator) ? COMPARISONS[operator] : undefined
+  if (found === undefined) throw unknownOperator(operator)
+  return found
+}
+
+/** What stands before the first colon, unless all of it is a time. */
+function splitOperator(expression: string): readonly [operator: string, operand: string] {
+  const colon = expression.indexOf(':')
+  if (colon < 0 || /^\d{4}-\d\d-\d\d[T ]/.test(expression)) return ['eq', expression]
+  return [expression.slice(0, colon), expression.slice(colon + 1)]
+}
+
+const LIST = /^(?:(?:"(?:[^"\\]|\\.)*"|(?:[^",\\]|\\.)*)(?:,|$))*$/s
+const ITEM = /"((?:[^"\\]|\\.)*)",?|([^,]+),?|,/gs
+
+/** `a,b`, with quotes around what has a comma. Throws `InvalidParameterValue`. */
+function splitList(text: string): readonly string[] {
+  if (!LIST.test(text))
+    throw raised('InvalidParameterValue', `Invalid filter value ${text}. The quotes do not fit together.`)
+  return [...text.matchAll(ITEM)].map(([, quoted, plain]) => quoted ?? plain ?? '')
+}
