@@ -10,7 +10,7 @@ home=${PYTHON_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/glimpse}
 case ${1-} in
   glance) packages=(glance==33.0.0 gunicorn==23.0.0 psycopg2-binary==2.9.10 PyMySQL==1.1.1) ;;
   # Its own requirements have no upper bounds: these are the last versions that it works with.
-  glance-registry) packages=(glance==20.2.0 'SQLAlchemy<1.4' 'oslo.db<9' 'alembic<1.8' 'WebOb<1.9' 'oslo.config<9' 'setuptools<66') ;;
+  glance-registry) packages=(glance==20.2.0 'SQLAlchemy<1.4' 'oslo.db<9' 'alembic<1.8' 'WebOb<1.9' 'oslo.config<9' 'setuptools<66' testtools fixtures oslotest ddt) ;;
   schemathesis) packages=(schemathesis==4.32.5) ;;
   *) echo "usage: tools/python-tools.sh glance|glance-registry|schemathesis" >&2; exit 2 ;;
 esac

@@ -12,6 +12,7 @@ import { courseOf, differential } from './differential/run.ts'
 import { addServiceOfSecondNodes, kit, reference, script, show } from './kit.ts'
 import { openApiConformance } from './openapi/run.ts'
 import { makePlainImages } from './plain-images.ts'
+import { registryDriver } from './registry/run.ts'
 import { type Running, type Setup, withService } from './service.ts'
 import { clients } from './suites/clients.ts'
 import { gophercloud } from './suites/gophercloud.ts'
@@ -62,9 +63,10 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
   multi: (run) => tempestIn(run, 'multi'),
   cache: (run) => tempestIn(run, 'cache'),
   single: (run) => tempestIn(run, 'single'),
-  // Both bring servers of their own, and would be the same against the reference.
+  // These bring servers of their own, and would be the same against the reference.
   differential: async () => (reference ? [] : [await differential(courseOf(process.env))]),
   openapi: async () => (reference ? [] : [await openApiConformance(process.env)]),
+  registry: async () => (reference ? [] : [await registryDriver()]),
   images: async (run) => {
     if (!reference) return [await imagesOfDayOne(join(run.run, 'images'))]
     return await withService({ ...run, name: 'images' }, { stores: [], nodes: 1 }, async ({ place }) => [

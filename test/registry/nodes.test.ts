@@ -170,7 +170,7 @@ describe('API nodes without a database', { skip }, () => {
   it('lose and double nothing when the registry is killed under load', async (t) => {
     const { nodes, dir, killRegistry, startRegistry } = await startSite(t, 2)
     const urls = nodes.map(({ url }) => `${url}/v2`)
-    const load = { stopped: false }
+    const load = new AbortController()
     const created = new Map<string, string>()
     const uploaded = new Set<string>()
     const members = new Map<string, string[]>()
@@ -186,7 +186,7 @@ describe('API nodes without a database', { skip }, () => {
         if (answer.status !== 503) unexpected.push(`${init.method} ${path}: ${answer.status} ${text}`)
         return undefined
       }
-      while (!load.stopped) {
+      while (!load.signal.aborted) {
         const name = `image-${number++}`
         const answer = await call('/images', json({ name, ...FORMATS }), 201)
         if (answer === undefined) {
@@ -210,7 +210,7 @@ describe('API nodes without a database', { skip }, () => {
     }
     const before = created.size
     await until('images again', () => created.size > before + 5)
-    load.stopped = true
+    load.abort()
     await Promise.all(clients)
 
     assert.deepEqual(unexpected, [])
