@@ -232,17 +232,16 @@ async function updateImage(desk: Desk, id: string, values: Arguments, rules: Upd
   requireMutable(desk.context, image)
   const { columns, properties, locations } = split(values)
   checkValues(columns, Boolean(columns['status']))
-  const change = { ...without(columns, STAMPED), updated_at: desk.now() }
+  const change = { ...without(columns, [...STAMPED, 'id']), updated_at: desk.now() }
   const from = rules.from === null ? sql`` : sql`and status = ${rules.from}`
   if ((await desk.update(desk.session, 'images', change, sql`id = ${id} ${from}`)) === 0)
     throw raised(
       'Conflict',
       `cannot transition from ${image.status} to ${String(columns['status'] ?? 'None')} in update (wanted from_state=${rules.from})`,
     )
-  const newId = typeof columns['id'] === 'string' ? columns['id'] : id
-  await setProperties(desk, newId, properties, rules)
-  if (locations.length > 0) await setLocations(desk, newId, locations)
-  return getImage(desk, newId, false)
+  await setProperties(desk, id, properties, rules)
+  if (locations.length > 0) await setLocations(desk, id, locations)
+  return getImage(desk, id, false)
 }
 
 async function destroyImage(desk: Desk, id: string): Promise<Row> {

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { type Row, raised } from '../../rows.ts'
+import { type Arguments, type Row, raised } from '../../rows.ts'
 import {
   type Commands,
   type Desk,
@@ -40,9 +40,9 @@ export const memberCommands: Commands = {
   }),
   image_member_update: writes(['memb_id', 'values'], [], async (desk, args) => {
     const id = integer(args, 'memb_id')
-    await requireOwn(desk, id)
+    const fixed = await requireOwn(desk, id)
     // What is not said becomes the default, and a deleted row comes back: so it was.
-    const change = { can_share: false, ...without(dictionary(args, 'values'), [...STAMPED, 'id']) }
+    const change = { can_share: false, ...without(dictionary(args, 'values'), [...STAMPED, 'id']), ...fixed }
     const values = { ...change, deleted: false, deleted_at: null, updated_at: desk.now() }
     if ((await desk.update(desk.session, 'image_members', values, sql`id = ${id}`)) === 0) throw noMember(id)
     const [updated] = await desk.select(desk.session, 'image_members', sql`where id = ${id}`)
@@ -70,11 +70,18 @@ export const memberCommands: Commands = {
   }),
 }
 
-/** Throws unless the caller may change a membership: it is of an image of its own, or it is the member. */
-async function requireOwn(desk: Desk, id: number): Promise<void> {
+/**
+ * Throws unless the caller may change a membership: it is of an image of its own, or it is the member still. Gives what has to
+ * stay as it is: nobody moves a membership to another image, or gives itself the right to share.
+ */
+async function requireOwn(desk: Desk, id: number): Promise<Arguments> {
   const [row] = await desk.select(desk.session, 'image_members', sql`where id = ${id}`)
   if (row === undefined) throw noMember(id)
-  if (row.member !== desk.context.owner || row.member === null) await requireChangeable(desk, row.image_id ?? '')
+  const { image_id, member, can_share } = row
+  if (desk.context.admin) return {}
+  if (member !== null && member === desk.context.owner && !row.deleted) return { image_id, member, can_share }
+  await requireChangeable(desk, image_id ?? '')
+  return { image_id, member }
 }
 
 const noMember = (id: number) => raised('NotFound', `No membership found with ID ${id}`)
