@@ -21,8 +21,10 @@ export function databaseFace(db: Database, admit: (request: EnterRequest) => Pro
   }
 
   const call = async (request: ApiRequest<undefined>): Promise<ApiResponse> => {
-    const method = methods.get(request.params['method'] as string)
-    if (method === undefined) throw new ServiceError('not-found', 'The registry has no such method')
+    const name = request.params['method'] as string
+    const method = methods.get(name)
+    if (method === undefined)
+      throw new ServiceError('not-found', 'The registry has no such method', { detail: { unknownMethod: name } })
     const args = readArguments(await request.json())
     const id = requestId(request.headers)
     const run = () => method(...args)

@@ -104,6 +104,8 @@ export function openRemoteDatabase(options: RemoteOptions): Database {
     const error = await errorIn(answer)
     if (error?.detail['draining'] === true) return { came: false, lost: false, cause: error }
     if (error?.detail['refused'] === true) throw refused(error)
+    // Not to be taken for an image that is not there.
+    if (error?.detail['unknownMethod'] !== undefined) throw unexpected(name, answer)
     if (error !== undefined) throw error
     if (PROXY_STATUS.includes(answer.status)) return { came: false, lost: true, cause: new Error(`${answer.status}`) }
     throw unexpected(name, answer)

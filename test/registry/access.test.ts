@@ -1,17 +1,20 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
 import fc from 'fast-check'
+import { openConfiguredDatabase } from '../../src/app.ts'
 import { keystoneNode, noCredentials, sharedSecret, trustedNode } from '../../src/auth/registry.ts'
+import { readConfig } from '../../src/config/config.ts'
 import { newImage } from '../../src/db/conformance.ts'
 import { METHODS } from '../../src/db/methods.ts'
 import { openRemoteDatabase, type RemoteOptions } from '../../src/db/remote.ts'
 import { hasKind } from '../../src/domain/errors.ts'
+import { silentLog } from '../../src/log.ts'
 import { makeCertificates } from '../support/certificates.ts'
-import { SECRET, startRegistry, type TestRegistry } from '../support/registry.ts'
+import { iniOf, SECRET, startRegistry, type TestRegistry } from '../support/registry.ts'
 import type { TestConfig } from '../support/server.ts'
 import { available, PASSWORD, startKeystone } from '../support/servers/keystone.ts'
 
@@ -43,6 +46,26 @@ async function serves(options: RemoteOptions): Promise<boolean> {
     await db.close()
   }
 }
+/** Whether glance-api with this configuration does. */
+async function configuredServes(t: TestContext, { url }: TestRegistry, config: TestConfig): Promise<boolean> {
+  const dir = await mkdtemp(join(tmpdir(), 'glimpse-node-'))
+  t.after(() => rm(dir, { recursive: true }))
+  const file = join(dir, 'glance-api.conf')
+  const { hostname, port } = new URL(url)
+  const client = { data_api: 'glance.db.registry.api', registry_host: hostname, registry_port: port }
+  const never = { max_retries: '0' }
+  await writeFile(file, iniOf({ database: never, ...config, DEFAULT: { ...client, ...config['DEFAULT'] } }))
+  try {
+    const db = await openConfiguredDatabase(readConfig({ program: 'glance-api', configs: [{ file }] }), silentLog)
+    await db.images.insert(newImage())
+    await db.close()
+    return true
+  } catch (error) {
+    if (hasKind(error, 'unavailable')) return false
+    throw error
+  }
+}
+
 const listAll = {
   filters: [],
   visibility: 'all',
@@ -85,6 +108,8 @@ describe('who may use a registry', () => {
     assert.equal(await statusOf(registry, as('member,reader')), 403)
     assert.equal(await statusOf(registry, as('admin')), 200)
     assert.ok(await serves({ url: registry.url, credentials: trustedNode }))
+    assert.ok(await configuredServes(t, registry, { DEFAULT: { send_identity_headers: 'true' } }))
+    assert.equal(await configuredServes(t, registry, {}), false)
     assert.equal(await serves({ url: registry.url, credentials: noCredentials }), false)
   })
 
@@ -119,6 +144,13 @@ describe('who may use a registry', () => {
     assert.equal(await statusOf(registry, await token('demo')), 403)
     assert.equal(await statusOf(registry, await token('nova')), 200)
     assert.equal(await statusOf(registry, await token('admin')), 200)
+
+    assert.ok(await configuredServes(t, registry, { keystone_authtoken: login }))
+    const { auth_url, username: admin_user, password: admin_password, project_name: admin_tenant_name } = login
+    const admin = { use_user_token: 'false', auth_url, admin_user, admin_password, admin_tenant_name }
+    assert.ok(await configuredServes(t, registry, { DEFAULT: admin }))
+    const demo = { ...login, username: 'demo', project_name: 'demo' }
+    assert.equal(await configuredServes(t, registry, { keystone_authtoken: demo }), false)
 
     const node = keystoneNode(login, { warn: () => undefined, group: 'DEFAULT' })
     const { 'x-auth-token': first = '' } = await node.headers(false)

@@ -17,6 +17,8 @@ interface Wire {
   readonly url: string
   /** Cuts the next so many connections when the first byte of an answer comes; the request has been served by then. */
   loseAnswers(count: number): void
+  /** From now on, requests say `word` where they said `instead`, which is as long. */
+  misspell(instead: string, word: string): void
   /** New connections are refused. */
   close(): Promise<void>
 }
@@ -25,6 +27,7 @@ interface Wire {
 async function wireTo(t: TestContext, url: string): Promise<Wire> {
   const { port } = new URL(url)
   let toLose = 0
+  let spell = (text: string): string => text
   const sockets = new Set<Socket>()
   const server: Server = createServer((client) => {
     const upstream = connect(Number(port), '127.0.0.1')
@@ -37,7 +40,8 @@ async function wireTo(t: TestContext, url: string): Promise<Wire> {
         upstream.destroy()
       })
     }
-    client.pipe(upstream)
+    client.on('data', (chunk) => upstream.write(Buffer.from(spell(chunk.toString('latin1')), 'latin1')))
+    client.on('end', () => upstream.end())
     upstream.on('data', (chunk) => {
       if (toLose === 0) return client.write(chunk)
       toLose -= 1
@@ -56,6 +60,9 @@ async function wireTo(t: TestContext, url: string): Promise<Wire> {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     loseAnswers: (count) => {
       toLose = count
+    },
+    misspell: (instead, word) => {
+      spell = (text) => text.replaceAll(instead, word)
     },
     close,
   }
@@ -162,6 +169,14 @@ describe('a registry whose answers get lost', () => {
     for (const answer of answers) assert.deepEqual(answer, answers[0])
     assert.equal(answers[0]?.[0], 200)
     assert.equal((await straight.members.list(image.id)).length, 1)
+  })
+
+  it('is not taken for a database without images when it does not know a method', async (t) => {
+    const { db, wire } = await behindWire(t)
+    wire.misspell('images.get', 'images.gut')
+    await assert.rejects(db.images.get(newImage().id, { admin: true, project: undefined }), (error) =>
+      hasKind(error, 'internal'),
+    )
   })
 
   it('does not take a node without the secret', async (t) => {
