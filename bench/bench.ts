@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import type { Row } from './report.ts'
+import type { Names, Row } from './report.ts'
 import { cpuOf, memoryOf, openSides, type Side, type Sides, type SidesOptions } from './sides.ts'
 
 /** MiB of the image that is uploaded, downloaded and imported. */
@@ -20,6 +20,8 @@ export interface Bench extends Sides {
 
 export interface Measured {
   readonly rows: readonly Row[]
+  /** What is compared, where that is not Glance with Glimpse. */
+  readonly names?: Names
   readonly notes?: readonly string[]
 }
 

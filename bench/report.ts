@@ -30,10 +30,14 @@ function ratio({ glance, glimpse, lessIsBetter }: Row): string {
   return Number.isNaN(times) || times === Number.POSITIVE_INFINITY ? '–' : `${figure(times)}×`
 }
 
+/** Of the two columns, and of how many times better the second one is. */
+export type Names = readonly [string, string, string]
+const NAMES: Names = ['Glance', 'Glimpse', 'better by']
+
 /** A Markdown table whose columns line up in a terminal as well. */
-export function table(rows: readonly Row[]): string {
+export function table(rows: readonly Row[], names: Names = NAMES): string {
   const cells = [
-    ['', 'Glance', 'Glimpse', 'better by'],
+    ['', ...names],
     ...rows.map((row) => [
       `${row.what}, ${row.unit}`,
       figure(median(row.glance)),

@@ -22,6 +22,7 @@ import { members } from './sections/members.ts'
 import { create, list, patch, show } from './sections/metadata.ts'
 import { metadefs } from './sections/metadefs.ts'
 import { policy } from './sections/policy.ts'
+import { registry } from './sections/registry.ts'
 import { memory, slow, start } from './sections/service.ts'
 import { storm } from './sections/storm.ts'
 import { openSides } from './sides.ts'
@@ -44,6 +45,7 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Measured>>> = 
   imports,
   storm,
   slow,
+  registry,
   physical,
 }
 
@@ -70,8 +72,8 @@ async function main(wanted: readonly string[], trial: boolean): Promise<number> 
     await bench.glimpse.start()
     const conditions = await describeRun(bench.version)
     for (const name of wanted.length > 0 ? wanted : Object.keys(SECTIONS)) {
-      const { rows, notes = [] } = (await SECTIONS[name]?.(bench)) ?? { rows: [] }
-      const body = [rows.length > 0 ? table(rows) : '', notes.map((note) => `- ${note}`).join('\n')].filter(
+      const { rows, names, notes = [] } = (await SECTIONS[name]?.(bench)) ?? { rows: [] }
+      const body = [rows.length > 0 ? table(rows, names) : '', notes.map((note) => `- ${note}`).join('\n')].filter(
         (text) => text,
       )
       console.log(`\n${name}\n${body.join('\n')}`)

@@ -1,6 +1,7 @@
 // The composition root: configuration in, running service out. The only file that picks drivers.
 import { existsSync, readFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Face, HttpServer } from './api/http/server.ts'
 import { createHttpServer } from './api/http/server.ts'
 import { identityFace } from './api/identity/face.ts'
@@ -19,10 +20,12 @@ import type { CacheDriver } from './cache/driver.ts'
 import type { Layout } from './cache/layout.ts'
 import type { Config } from './config/config.ts'
 import { keystonePlugin } from './config/groups.ts'
+import { REGISTRY_API } from './config/registry.ts'
 import { prefetchQueued } from './core/cached-images.ts'
 import type { Core, Imports } from './core/core.ts'
 import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
 import type { Database } from './db/database.ts'
+import type { NodeCredentials } from './db/remote.ts'
 import { openDatabase } from './db/sql/connect.ts'
 import { hasKind, ServiceError } from './domain/errors.ts'
 import type { Task } from './domain/task.ts'
@@ -83,15 +86,9 @@ export interface AppOptions {
 
 export async function openApp({ config, log, standalone, identity: given }: AppOptions): Promise<App> {
   const { DEFAULT: options } = config
-  const db = await openDatabase(config.database, { warn: (message) => log.warn(message) })
+  const db = await openConfiguredDatabase(config, log)
   const stores = await openConfiguredStores(config, log)
-  const policy = openPolicy({
-    policyFile: config.findFile(config.oslo_policy.policy_file) ?? config.oslo_policy.policy_file,
-    policyDirs: config.oslo_policy.policy_dirs.map((dir) => config.findFile(dir) ?? dir),
-    defaultRule: config.oslo_policy.policy_default_rule,
-    enforceNewDefaults: config.oslo_policy.enforce_new_defaults,
-    warn: (message) => log.warn(message),
-  })
+  const policy = openConfiguredPolicy(config, log)
   const { relay, close: closeRelay } = openRelay()
   const { catalog, ...downloads } = await openConfiguredDownloads(config)
   const core: Core = {
@@ -179,6 +176,67 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       await db.close()
     },
   }
+}
+
+export const openConfiguredPolicy = (config: Config, log: Log) =>
+  openPolicy({
+    policyFile: config.findFile(config.oslo_policy.policy_file) ?? config.oslo_policy.policy_file,
+    policyDirs: config.oslo_policy.policy_dirs.map((dir) => config.findFile(dir) ?? dir),
+    defaultRule: config.oslo_policy.policy_default_rule,
+    enforceNewDefaults: config.oslo_policy.enforce_new_defaults,
+    warn: (message) => log.warn(message),
+  })
+
+/** The database of the configuration, or the registry that stands before it. */
+export async function openConfiguredDatabase(config: Config, log: Log): Promise<Database> {
+  if (config.DEFAULT.data_api !== REGISTRY_API)
+    return openDatabase(config.database, { warn: (message) => log.warn(message) })
+  const { openRemoteDatabase } = await import('./db/remote.ts')
+  const { DEFAULT: options, database } = config
+  const db = openRemoteDatabase({
+    url: `${options.registry_client_protocol.toLowerCase()}://${hostPart(options.registry_host)}:${options.registry_port}`,
+    credentials: await openRegistryCredentials(config, log),
+    timeout: options.registry_client_timeout,
+    cafile: options.registry_client_ca_file,
+    certfile: options.registry_client_cert_file,
+    keyfile: options.registry_client_key_file,
+    insecure: options.registry_client_insecure,
+  })
+  for (let failures = 0; ; failures += 1) {
+    try {
+      await db.workers.list()
+      return db
+    } catch (error) {
+      const given = database.max_retries >= 0 && failures >= database.max_retries
+      if (given || !hasKind(error, 'unavailable')) {
+        await db.close()
+        throw error
+      }
+      log.warn(`The registry cannot be used yet, it is asked again in ${database.retry_interval} s`, error)
+    }
+    await delay(database.retry_interval * 1000)
+  }
+}
+
+const hostPart = (host: string): string => (host.includes(':') ? `[${host}]` : host)
+
+/** How this node shows the registry who it is: by a secret, by headers that are believed, or by a token of its own. */
+async function openRegistryCredentials(config: Config, log: Log): Promise<NodeCredentials> {
+  const { keystoneNode, noCredentials, sharedSecret, trustedNode } = await import('./auth/registry.ts')
+  const { DEFAULT: options, glimpse, keystone_authtoken } = config
+  const tools = { warn: (message: string) => log.warn(message) }
+  if (glimpse.registry_secret) return sharedSecret(glimpse.registry_secret)
+  if (options.send_identity_headers) return trustedNode
+  if (!options.use_user_token) {
+    const { admin_user: username, admin_password: password, admin_tenant_name: project_name, auth_url } = options
+    const { cafile, insecure } = keystone_authtoken
+    return keystoneNode(
+      { username, password, project_name, auth_url, cafile, insecure },
+      { ...tools, group: 'DEFAULT' },
+    )
+  }
+  if (!keystone_authtoken.auth_url) return noCredentials
+  return keystoneNode(withLogin(config, keystone_authtoken), { ...tools, group: 'keystone_authtoken' })
 }
 
 /** Barbican, whose place a folder may take where certificates are concerned. */
@@ -428,7 +486,7 @@ async function openIdentity(config: Config, log: Log, given: IdentityProvider | 
   return config.DEFAULT.allow_anonymous_access ? anonymous(provider) : provider
 }
 
-async function openProvider(config: Config, log: Log, keystone: boolean): Promise<IdentityProvider> {
+export async function openProvider(config: Config, log: Log, keystone: boolean): Promise<IdentityProvider> {
   if (!keystone) return noAuth()
   const { keystoneIdentity } = await import('./auth/keystone.ts')
   return keystoneIdentity(withLogin(config, config.keystone_authtoken), {

@@ -15,6 +15,8 @@ const INTERFACES = [
   ...['policy/property-protection.ts', 'notify/notifier.ts', 'cache/cache.ts', 'cache/driver.ts'],
   'keys/key-manager.ts',
 ]
+/** What both ends of the way to a registry know. */
+const REGISTRY = ['db/remote.ts', 'db/codec.ts', 'db/methods.ts', 'db/request.ts']
 
 interface Rule {
   readonly may: readonly string[]
@@ -33,10 +35,12 @@ const RULES: readonly (readonly [of: string, rule: Rule])[] = [
   ...HOUSES.map((house) => [house, { may: [...GROUND, house], mayType: INTERFACES }] as const),
   ['imports/', { may: [...GROUND, 'imports/'], mayType: INTERFACES }],
   ['core/', { may: [...GROUND, ...INTERFACES, 'core/', 'imports/'] }],
-  ['api/registry.ts', { may: [...GROUND, 'api/', 'core/', 'auth/', 'db/remote.ts', 'db/database.ts'] }],
+  ['api/registry.ts', { may: [...GROUND, ...INTERFACES, 'api/', 'core/', 'auth/', ...REGISTRY] }],
+  ['api/registry/', { may: [...GROUND, 'api/', 'core/', 'auth/', 'db/rows.ts'], mayType: INTERFACES }],
   ['api/', { may: [...GROUND, 'api/', 'core/', 'auth/'], mayType: INTERFACES }],
-  ['cli/', { may: [...GROUND, ...HOUSES, 'cli/', 'core/', 'app.ts'] }],
+  ['cli/', { may: [...GROUND, ...HOUSES, 'cli/', 'core/', 'app.ts', 'registry-app.ts'] }],
   ['app.ts', { may: [''] }],
+  ['registry-app.ts', { may: [''] }],
 ]
 
 /** What only these may import. */
@@ -44,7 +48,7 @@ const KEPT: Readonly<Record<string, readonly string[]>> = {
   'store/drivers/': ['app.ts'],
   'cache/drivers/': ['app.ts'],
   'notify/drivers/': ['app.ts', 'notify/drivers/'],
-  'db/sql/': ['app.ts', 'cli/', 'db/sql/'],
+  'db/sql/': ['app.ts', 'registry-app.ts', 'cli/', 'db/sql/'],
   'node:sqlite': ['db/sql/', 'auth/standalone/', 'cache/local-database.ts'],
   kysely: ['db/sql/'],
   amqplib: ['notify/drivers/'],

@@ -1,6 +1,6 @@
 /**
- * Writes docs/configuration.md and etc/glance-api.conf from the declarations of the options, docs/openapi.json from the
- * route table.
+ * Writes docs/configuration.md, etc/glance-api.conf and etc/glance-registry.conf from the declarations of the options,
+ * docs/openapi.json from the route table.
  *   node tools/docs-gen.ts             writes the files
  *   node tools/docs-gen.ts --check     exits 1 if they are not what it would write
  */
@@ -13,6 +13,7 @@ import { COMMON_PROPERTIES } from '../src/api/v2/schemas.ts'
 import { GROUPS, storeOptions } from '../src/config/groups.ts'
 import { printEntry } from '../src/config/ini.ts'
 import type { Option, OptionGroup } from '../src/config/options.ts'
+import { registryServer, registryShared } from '../src/config/registry.ts'
 import type { Core } from '../src/core/core.ts'
 
 /** Store types: the driver's file, and what it exports. */
@@ -63,12 +64,41 @@ The options of a store stand in the group of its name when \`enabled_backends\` 
 otherwise. What the group of a store leaves out is looked up in \`[backend_defaults]\`.
 `
 
+/** What glance-registry reads of the options of glance-api, besides its own. */
+const REGISTRY_READS = [
+  ...['bind_host', 'backlog', 'workers', 'max_header_line', 'http_keepalive', 'client_socket_timeout'],
+  ...['graceful_shutdown_timeout', 'debug', 'log_file', 'log_dir', 'use_json', 'limit_param_default', 'api_limit_max'],
+  ...['allow_anonymous_access', 'max_request_id_length'],
+] as const satisfies readonly (keyof typeof GROUPS.DEFAULT)[]
+
+const REGISTRY_GROUPS: Readonly<Record<string, OptionGroup>> = {
+  DEFAULT: { ...registryServer, ...Object.fromEntries(REGISTRY_READS.map((name) => [name, GROUPS.DEFAULT[name]])) },
+  glimpse: registryShared,
+  database: GROUPS.database,
+  paste_deploy: GROUPS.paste_deploy,
+  keystone_authtoken: GROUPS.keystone_authtoken,
+  oslo_policy: GROUPS.oslo_policy,
+  healthcheck: GROUPS.healthcheck,
+}
+
+const REGISTRY = `## glance-registry
+
+Its files are \`glance.conf\` and \`glance-registry.conf\`, in the same places. It reads, as described above, the groups
+${Object.keys(REGISTRY_GROUPS)
+  .filter((name) => !['DEFAULT', 'glimpse'].includes(name))
+  .map((name) => `\`[${name}]\``)
+  .join(', ')}, \`registry_secret\` of \`[glimpse]\`, and of \`[DEFAULT]\`
+${REGISTRY_READS.map((name) => `\`${name}\``).join(', ')}.
+Its own options of \`[DEFAULT]\` are these. [registry.md](registry.md) tells how it is used.
+`
+
 const printMarkdown = (stores: readonly Store[]): string =>
   [
     INTRODUCTION,
     ...Object.entries(GROUPS).map(([name, group]) => `## [${name}]\n\n${table(group)}`),
     `## Every store\n\n${table(storeOptions)}`,
     ...stores.map(({ type, options }) => `## Stores of type ${type}\n\n${table(options)}`),
+    `${REGISTRY}\n${table(registryServer)}`,
   ].join('\n')
 
 const table = (group: OptionGroup): string => {
@@ -90,13 +120,21 @@ const shownDefault = (option: Option): string => {
   return written.length === 0 ? 'not set' : written.map((value) => (value === '' ? 'empty' : `\`${value}\``)).join(', ')
 }
 
-const SAMPLE_HEAD = `# Sample configuration of glance-api. Every option stands at its default; <None> means that it is not set.
+const sampleHead = (
+  program: string,
+) => `# Sample configuration of ${program}. Every option stands at its default; <None> means that it is not set.
 # docs/configuration.md says more.
 `
 
+const printRegistrySample = (): string =>
+  [
+    sampleHead('glance-registry'),
+    ...Object.entries(REGISTRY_GROUPS).map(([name, group]) => `[${name}]\n\n${sampleOptions(group)}`),
+  ].join('\n')
+
 const printSample = (stores: readonly Store[]): string =>
   [
-    SAMPLE_HEAD,
+    sampleHead('glance-api'),
     ...Object.entries(GROUPS).map(([name, group]) => {
       const more = name === 'glance_store' ? stores.map(sampleStore) : []
       return [`[${name}]\n`, sampleOptions(group), ...more].join('\n')
@@ -138,6 +176,7 @@ const outputs = {
   'docs/openapi.json': printOpenApi(),
   'docs/configuration.md': printMarkdown(stores),
   'etc/glance-api.conf': printSample(stores),
+  'etc/glance-registry.conf': printRegistrySample(),
 }
 for (const [name, content] of Object.entries(outputs)) {
   const path = fileURLToPath(new URL(`../${name}`, import.meta.url))

@@ -73,15 +73,23 @@ export function rootFace(offer: Offer, health: HealthOptions, document: unknown)
       status,
       json: versionDocument(offer, request.baseUrl),
     })
-  const healthcheck = async (request: ApiRequest<undefined>) => checkHealth(health, request)
-  const routes: Route<undefined>[] = []
-  for (const method of ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD'] as const) {
+  const { routes: healthRoutes, ...face } = healthFace(health)
+  const routes: Route<undefined>[] = [...healthRoutes]
+  for (const method of METHODS) {
     routes.push({ method, path: CHOICES, handle: versions(300) })
     routes.push({ method, path: '/versions', handle: versions(200) })
     routes.push({ method, path: '/versions/*', handle: versions(200) })
-    routes.push({ method, path: '/healthcheck', handle: healthcheck })
   }
   routes.push({ method: 'GET', path: '/openapi.json', handle: async () => ({ status: 200, json: document }) })
+  return { ...face, routes }
+}
+
+const METHODS = ['GET', 'POST', 'PUT', 'PATCH', 'DELETE', 'HEAD'] as const
+
+/** `/healthcheck` by itself. */
+export function healthFace(health: HealthOptions): Face<undefined> {
+  const handle = async (request: ApiRequest<undefined>) => checkHealth(health, request)
+  const routes = METHODS.map((method) => ({ method, path: '/healthcheck', handle }))
   return {
     prefix: '',
     routes,

@@ -10,6 +10,15 @@ export const noAuth = (): IdentityProvider => ({
   close: async () => undefined,
 })
 
+/** Nobody is let in. */
+export const nobody = (): IdentityProvider => ({
+  challenge: undefined,
+  authenticate: async () => {
+    throw unauthenticated()
+  },
+  close: async () => undefined,
+})
+
 /** `allow_anonymous_access`: whom `provider` does not know may still read. */
 export const anonymous = (provider: IdentityProvider): IdentityProvider => ({
   ...provider,

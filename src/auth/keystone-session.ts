@@ -49,6 +49,8 @@ export interface KeystoneTools {
 export interface KeystoneSession {
   /** A request below `/v3` with the service's token, which is renewed when Keystone does not take it. Throws `unavailable`. */
   get(path: string, headers?: Readonly<Record<string, string>>): Promise<Answer>
+  /** The service's own token; another than `refused`, which somebody did not take. Throws `unavailable`. */
+  token(refused?: string): Promise<string>
   close(): Promise<void>
 }
 
@@ -79,7 +81,9 @@ export function openKeystoneSession(
     return token
   }
 
-  const token = async (): Promise<string> => {
+  const token = async (refused?: string): Promise<string> => {
+    // Revoked, or Keystone has lost its keys. Somebody else may have replaced it meanwhile.
+    if (current !== undefined && current.token === refused) current = undefined
     if (current !== undefined && now() < current.renewAt) return current.token
     running ??= login().finally(() => {
       running = undefined
@@ -94,10 +98,9 @@ export function openKeystoneSession(
       const own = await token()
       const answer = await ask(own)
       if (answer.status !== 401 && answer.status !== 403) return answer
-      // Revoked, or Keystone has lost its keys. Somebody else may have replaced it meanwhile.
-      if (current?.token === own) current = undefined
-      return ask(await token())
+      return ask(await token(own))
     },
+    token,
     close: rest.close,
   }
 }

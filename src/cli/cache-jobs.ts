@@ -71,9 +71,8 @@ const withCache: (
   log: Parameters<Job>[1],
   work: (cache: ImageCache) => Promise<void>,
 ) => Promise<void> = async (config, log, work) => {
-  const { openConfiguredCache } = await import('../app.ts')
-  const { openDatabase } = await import('../db/sql/connect.ts')
-  const db = await openDatabase(config.database)
+  const { openConfiguredCache, openConfiguredDatabase } = await import('../app.ts')
+  const db = await openConfiguredDatabase(config, log)
   try {
     const cache = await openConfiguredCache(config, db, log)
     try {

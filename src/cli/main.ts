@@ -12,6 +12,7 @@ export async function main(name: string, argv: readonly string[]): Promise<void>
   const commands: Readonly<Record<string, () => Command | Promise<Command>>> = {
     glimpse: glimpseCommand,
     'glance-api': apiCommand,
+    'glance-registry': registryCommand,
     'glance-manage': async () => (await import('./manage.ts')).manageCommand(),
     'glance-cache-manage': async () => (await import('./cache-manage.ts')).cacheManageCommand(),
     'glance-cache-prefetcher': async () => (await import('./cache-jobs.ts')).prefetcherCommand(),
@@ -70,4 +71,14 @@ async function apiCommand(): Promise<Command> {
     .option('--show-config', 'print every option with its value (secrets masked), and end')
   const read = withConfigOptions(command, 'glance-api')
   return command.action((options: Parameters<typeof serveConfigured>[1]) => serveConfigured(read, options))
+}
+
+async function registryCommand(): Promise<Command> {
+  const { serveRegistry } = await import('./serve.ts')
+  const command = new Command()
+    .description('Serves the database to API nodes that have none of their own, as glance-registry.conf says.')
+    .option('--log-file <file>', 'log to this file')
+    .option('--show-config', 'print every option with its value (secrets masked), and end')
+  const read = withConfigOptions(command, 'glance-registry')
+  return command.action((options: Parameters<typeof serveRegistry>[1]) => serveRegistry(read, options))
 }

@@ -2,9 +2,12 @@ import cluster, { type Worker as Child } from 'node:cluster'
 import { mkdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join, resolve } from 'node:path'
+import type { App } from '../app.ts'
 import type { Standalone } from '../auth/standalone.ts'
 import { type Config, describe } from '../config/config.ts'
+import { registryServer } from '../config/registry.ts'
 import { ServiceError } from '../domain/errors.ts'
+import type { Log } from '../log.ts'
 
 type ReadConfig = (overrides?: Readonly<Record<string, string>>) => Config
 
@@ -66,7 +69,26 @@ export async function serveConfigured(read: ReadConfig, options: ConfiguredServe
   await run(config, {})
 }
 
+/** `glance-registry`: the database for API nodes, as upstream's configuration files of Ussuri say. */
+export async function serveRegistry(read: ReadConfig, options: ConfiguredServeOptions): Promise<void> {
+  const config = read(options.logFile === undefined ? {} : { log_file: options.logFile })
+  // Before anything is shown or served: its options are read over those of glance-api.
+  const { bind_port: port } = config.group('DEFAULT', registryServer)
+  if (options.showConfig) {
+    process.stdout.write(describe(config))
+    return
+  }
+  const open = async (log: Log) => (await import('../registry-app.ts')).openRegistry(config, log)
+  await run(config, { name: 'glance.registry', port, open })
+}
+
 interface Serving {
+  /** Of the log; `glance.api` by default. */
+  readonly name?: string
+  /** Where `bind_port` has another meaning than for glance-api. */
+  readonly port?: number
+  /** What is served; the Image API by default. */
+  readonly open?: (log: Log) => Promise<Pick<App, 'http' | 'close'>>
   /** Opens the built-in identity, where that is used. */
   readonly identity?: () => Promise<Standalone>
   /** Done once, before the first worker starts. */
@@ -89,19 +111,24 @@ async function run(config: Config, serving: Serving): Promise<void> {
   supervise(config, workers, () => serving.greet?.(prepared))
 }
 
+async function openApi(config: Config, log: Log, serving: Serving): Promise<App> {
+  const { openApp } = await import('../app.ts')
+  const standalone = await serving.identity?.()
+  return openApp({ config, log, ...(standalone === undefined ? {} : { standalone }) })
+}
+
 /** Serves in this process until it is told to stop. */
 async function work(config: Config, serving: Serving): Promise<void> {
   const { DEFAULT: options } = config
   const { openLog } = await import('../log.ts')
-  const log = openLog({ name: 'glance.api', debug: options.debug, json: options.use_json, file: logFile(config) })
-  const { openApp } = await import('../app.ts')
-  const standalone = await serving.identity?.()
-  const app = await openApp({ config, log, ...(standalone === undefined ? {} : { standalone }) })
+  const { name = 'glance.api', port = options.bind_port } = serving
+  const log = openLog({ name, debug: options.debug, json: options.use_json, file: logFile(config, name) })
+  const app = await (serving.open?.(log) ?? openApi(config, log, serving))
   // One worker's word is enough for what all of them were given.
   if (!cluster.isWorker || cluster.worker?.id === 1) for (const warning of config.warnings()) log.warn(warning)
   await new Promise<void>((resolve, reject) => {
     app.http.server.once('error', (cause: NodeJS.ErrnoException) => {
-      const where = `${options.bind_host}:${options.bind_port}`
+      const where = `${options.bind_host}:${port}`
       reject(
         new ServiceError(
           'invalid',
@@ -110,10 +137,7 @@ async function work(config: Config, serving: Serving): Promise<void> {
         ),
       )
     })
-    app.http.server.listen(
-      { host: options.bind_host, port: options.bind_port ?? 9292, backlog: options.backlog },
-      resolve,
-    )
+    app.http.server.listen({ host: options.bind_host, port, backlog: options.backlog }, resolve)
   })
 
   let stopping = false
@@ -135,8 +159,9 @@ async function work(config: Config, serving: Serving): Promise<void> {
   process.on('message', (message) => message === 'stop' && stop())
 }
 
-const logFile = ({ DEFAULT: { log_file, log_dir } }: Config): string | undefined => {
-  if (log_file === undefined) return log_dir === undefined ? undefined : join(log_dir, 'glance-api.log')
+const logFile = ({ DEFAULT: { log_file, log_dir } }: Config, name: string): string | undefined => {
+  if (log_file === undefined)
+    return log_dir === undefined ? undefined : join(log_dir, `${name.replaceAll('.', '-')}.log`)
   return log_dir === undefined ? log_file : resolve(log_dir, log_file)
 }
 

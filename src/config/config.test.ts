@@ -305,13 +305,13 @@ describe('warnings', () => {
   })
 
   it('list obsolete options in one line for each group, and advise where there is a successor', (t) => {
-    const old = '[DEFAULT]\nregistry_host = a\nverbose = not even a boolean\nlocation_strategy = store_type\n'
+    const old = '[DEFAULT]\nowner_is_tenant = a\nverbose = not even a boolean\nlocation_strategy = store_type\n'
     const config = read(
       t,
       `${old}[task]\neventlet_executor_pool_size = 1\n[store_type_location_strategy]\nstore_type_preference = a\n`,
     )
     assert.deepEqual(warnings(config), [
-      'Without effect any more in [DEFAULT]: registry_host, verbose',
+      'Without effect any more in [DEFAULT]: owner_is_tenant, verbose',
       '[DEFAULT] location_strategy has no effect any more: give each store a weight instead',
       'Without effect any more in [task]: eventlet_executor_pool_size',
       '[store_type_location_strategy] store_type_preference has no effect any more: give each store a weight instead',

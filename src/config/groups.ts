@@ -21,6 +21,7 @@ import {
   text,
   wholeNumber,
 } from './options.ts'
+import { registryClient, registryShared } from './registry.ts'
 
 /** Whether and how this process listens. */
 const listening = {
@@ -740,11 +741,12 @@ const glimpse = {
     help: 'Seconds that a program such as qemu-img may work on one image, by the clock and of the processor.',
   }),
   json_body_limit: integer({ default: 1_048_576, min: 1, help: 'Largest JSON body of a request, in bytes.' }),
+  ...registryShared,
   ...notificationQueue,
 } as const satisfies OptionGroup
 
 export const GROUPS = {
-  DEFAULT: { ...listening, ...logging, ...limits, ...service, ...messaging, ...data },
+  DEFAULT: { ...listening, ...logging, ...limits, ...service, ...messaging, ...data, ...registryClient },
   glimpse,
   glimpse_webhook,
   database,

@@ -28,6 +28,12 @@ export interface RestOptions {
   readonly name: string
   /** Seconds to wait for a connection, and for each part of an answer; 30 when absent. */
   readonly timeout?: number | undefined
+  /** Seconds to wait for a connection, where that is another time. */
+  readonly connectTimeout?: number | undefined
+  /** Connections at once; 32 when absent. */
+  readonly connections?: number | undefined
+  /** Bytes of an answer; 16 MiB when absent, -1 for any number. */
+  readonly longestAnswer?: number | undefined
   /** How often a request is sent again which met no server; 3 when absent. Requests must bear being repeated. */
   readonly retries?: number | undefined
   /** Files of certificates and keys, in PEM. */
@@ -69,11 +75,11 @@ export function openRest(options: RestOptions): Rest {
   const open = async (): Promise<Agent> => {
     const { Agent } = await import('undici')
     return new Agent({
-      connections: CONNECTIONS,
+      connections: options.connections ?? CONNECTIONS,
       headersTimeout: timeout,
       bodyTimeout: timeout,
-      maxResponseSize: LONGEST_ANSWER,
-      connect: { timeout, ...tls },
+      maxResponseSize: options.longestAnswer ?? LONGEST_ANSWER,
+      connect: { timeout: options.connectTimeout === undefined ? timeout : options.connectTimeout * 1000, ...tls },
     })
   }
 

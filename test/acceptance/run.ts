@@ -12,6 +12,7 @@ import { courseOf, differential } from './differential/run.ts'
 import { addServiceOfSecondNodes, kit, reference, script, show } from './kit.ts'
 import { openApiConformance } from './openapi/run.ts'
 import { makePlainImages } from './plain-images.ts'
+import { registryDriver } from './registry/run.ts'
 import { schemaComparison } from './schema/run.ts'
 import { type Running, type Setup, withService } from './service.ts'
 import { clients } from './suites/clients.ts'
@@ -67,6 +68,7 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
   differential: async () => (reference ? [] : [await differential(courseOf(process.env))]),
   openapi: async () => (reference ? [] : [await openApiConformance(process.env)]),
   schema: async () => (reference ? [] : [await schemaComparison()]),
+  registry: async () => (reference ? [] : [await registryDriver()]),
   images: async (run) => {
     if (!reference) return [await imagesOfDayOne(join(run.run, 'images'))]
     return await withService({ ...run, name: 'images' }, { stores: [], nodes: 1 }, async ({ place }) => [

@@ -3,10 +3,17 @@ import { readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { describe, it } from 'node:test'
 import { cast, parse, record, replay, SERVERS, transcripts } from '../support/golden.ts'
-import { startServer } from '../support/server.ts'
+import { startRegistry } from '../support/registry.ts'
+import { selfSpokenTokens, startServer, testDatabase } from '../support/server.ts'
 import { startTranscriptsWeb } from '../support/servers/web.ts'
 
 const UPDATE = process.env['UPDATE_GOLDEN'] === '1'
+
+/** A server of that name, with an empty database. */
+const startNamed = async (server: string): Promise<{ readonly url: string; close(): Promise<void> }> =>
+  server === 'registry'
+    ? startRegistry(await testDatabase('sqlite://'), {}, selfSpokenTokens())
+    : startServer({ config: configOf(server) })
 
 const configOf = (server: string) => {
   if (!Object.hasOwn(SERVERS, server)) throw new Error(`no server is called ${server}`)
@@ -17,7 +24,7 @@ describe('golden transcripts', async () => {
   for (const file of await transcripts()) {
     it(`${basename(file)} is answered as recorded`, async (t) => {
       const { server } = parse(await readFile(file, 'utf8'))
-      const started = await startServer({ config: configOf(server) })
+      const started = await startNamed(server)
       t.after(() => started.close())
       const web = await startTranscriptsWeb()
       t.after(() => web.close())

@@ -1,7 +1,9 @@
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 
 /** A key with its certificate, made by openssl in files of `dir`. */
 export interface Signer {
@@ -55,3 +57,17 @@ export function makeSigner(dir: string, kind: KeyKind, { expired = false } = {})
 
 export const pss = (salt: string): readonly string[] =>
   ['rsa_padding_mode:pss', `rsa_pss_saltlen:${salt}`].flatMap((option) => ['-sigopt', option])
+
+/** An authority (`ca.pem`), and for each name a certificate of it (`NAME.pem`) with its key (`NAME.key`), in `dir`. */
+export async function makeCertificates(dir: string, names: readonly string[]): Promise<void> {
+  const run = (...args: readonly string[]) => promisify(execFile)('openssl', args, { cwd: dir })
+  const request = ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+  await run(...request, '-x509', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=Test authority', '-days', '2')
+  for (const name of names) {
+    const kind = isIP(name) === 0 ? 'DNS' : 'IP'
+    writeFileSync(join(dir, `${name}.ext`), `subjectAltName=${kind}:${name}\n`)
+    await run(...request, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`)
+    const signing = ['x509', '-req', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2']
+    await run(...signing, '-in', `${name}.csr`, '-extfile', `${name}.ext`, '-out', `${name}.pem`)
+  }
+}

@@ -1,6 +1,7 @@
 import type { TestContext } from 'node:test'
 import { cachedConformance } from '../../src/db/cached-conformance.ts'
 import { type DatabaseHarness, databaseConformance } from '../../src/db/conformance.ts'
+import type { Database } from '../../src/db/database.ts'
 import { metadefConformance } from '../../src/db/metadef-conformance.ts'
 import { openDatabase } from '../../src/db/sql/connect.ts'
 import { taskConformance } from '../../src/db/task-conformance.ts'
@@ -8,13 +9,18 @@ import { schemaSuite } from './schema-suite.ts'
 import type { SqlServer } from './servers/sql.ts'
 import { makeUpstream } from './upstream-database.ts'
 
+const openDirectly = async (t: TestContext, url: string) => {
+  const db = await openDatabase(url, { connections: 4 })
+  t.after(() => db.close())
+  return db
+}
+
 /** Everything that a database must do, on a server. */
-export function databaseSuites(server: () => SqlServer, traits: Omit<DatabaseHarness, 'open' | 'openTwice'>): void {
-  const opened = async (t: TestContext, url: string) => {
-    const db = await openDatabase(url, { connections: 4 })
-    t.after(() => db.close())
-    return db
-  }
+export function databaseSuites(
+  server: () => SqlServer,
+  traits: Omit<DatabaseHarness, 'open' | 'openTwice'>,
+  opened: (t: TestContext, url: string) => Promise<Database> = openDirectly,
+): void {
   const harness: DatabaseHarness = {
     ...traits,
     open: async (t) => opened(t, await server().database()),

@@ -265,7 +265,8 @@ function bodyText(bytes: Buffer): string {
 
 const UUID = '[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 const TIME = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(?:\\.\\d+)?Z'
-const ROW_TIME = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{6}'
+/** Python leaves a fraction of zero out. */
+const ROW_TIME = '\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(?:\\.\\d{6})?'
 const FIXED: Readonly<Record<string, string>> = {
   time: TIME,
   row_time: ROW_TIME,

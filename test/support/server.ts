@@ -66,9 +66,10 @@ function parseToken(token: string) {
 
 /** `TEST_DATABASE=postgresql` or `mysql` has the tests use a server, one for all of this process. */
 let shared: Promise<SqlServer> | undefined
-async function databaseIn(dir: string): Promise<string> {
+/** A new database on that server, `otherwise` without one. */
+export async function testDatabase(otherwise: string): Promise<string> {
   const kind = process.env['TEST_DATABASE']
-  if (kind === undefined) return `sqlite:///${join(dir, 'glance.sqlite')}`
+  if (kind === undefined) return otherwise
   shared ??= kind === 'mysql' ? startMariadb() : startPostgres()
   return (await shared).database()
 }
@@ -83,7 +84,7 @@ export async function startServer(
     .split(',')
     .flatMap((pair) => pair.split(':')[0]?.trim() || [])
   const groups: Record<string, Record<string, string>> = {
-    database: { connection: await databaseIn(dir) },
+    database: { connection: await testDatabase(`sqlite:///${join(dir, 'glance.sqlite')}`) },
     // Where the tests' own servers are.
     glimpse: { import_addresses: 'any' },
     DEFAULT: { node_staging_uri: `file://${join(dir, 'staging')}` },

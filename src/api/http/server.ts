@@ -48,6 +48,8 @@ export interface ServerOptions {
   readonly keepAlive: boolean
   /** Believe Forwarded and X-Forwarded-*. */
   readonly trustProxy: boolean
+  /** In PEM; plain HTTP without it. With `ca`, clients must have a certificate of one of those authorities. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly ca?: Buffer } | undefined
 }
 
 export interface HttpServer {
@@ -84,13 +86,22 @@ export function createHttpServer(options: ServerOptions): HttpServer {
     schemaController: { compilersFactory: { buildValidator: unused, buildSerializer: unused } },
     routerOptions: { maxParamLength: 1_000_000, querystringParser: () => ({}) },
     serverFactory: (handler) => {
-      server = createServer({
+      const limits = {
         maxHeaderSize: options.headerLimit,
         requestTimeout: 0, // a slow upload may take days
         headersTimeout: 60_000,
         keepAliveTimeout: options.keepAlive ? 75_000 : 1,
         noDelay: true,
-      })
+      }
+      const { tls } = options
+      server =
+        tls === undefined
+          ? createServer(limits)
+          : process.getBuiltinModule('node:https').createServer({
+              ...limits,
+              ...tls,
+              requestCert: tls.ca !== undefined,
+            })
       server.on('request', handler)
       server.on('checkContinue', handler)
       server.timeout = options.idleTimeoutMs
@@ -170,7 +181,10 @@ export function createHttpServer(options: ServerOptions): HttpServer {
       if (face === undefined) return { status: 404, text: '' }
       let extra: Readonly<Record<string, string>> = {}
       try {
-        if (draining) throw new ServiceError('unavailable', 'The server is shutting down. Please try again.')
+        if (draining)
+          throw new ServiceError('unavailable', 'The server is shutting down. Please try again.', {
+            detail: { draining },
+          })
         const context = await face.enter(entering)
         extra = face.headers(context)
         about = face.log?.(context) ?? log

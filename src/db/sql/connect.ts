@@ -90,25 +90,39 @@ export const connectDatabase = (settings: DatabaseSettings): Promise<Connection>
   return connect(settings.connection, { ...optionsOf(settings), ...patience })
 }
 
+export interface OpenConnection {
+  readonly connection: Connection
+  /** Why there are no tables for `Database.cached`, where there are none. */
+  readonly lag: string | undefined
+}
+
 /**
  * Opens the database that a SQLAlchemy URL names; an empty one gets the schema. A server that is away is tried again
  * as the settings say. Throws `invalid` for a URL that cannot be served, `unavailable` when the database cannot be
  * opened or its schema is of a release that is too old.
  */
-export const openDatabase = async (from: string | DatabaseSettings, options: OpenOptions = {}): Promise<Database> => {
+export const openConnection = async (
+  from: string | DatabaseSettings,
+  options: OpenOptions = {},
+): Promise<OpenConnection> => {
   const settings: DatabaseSettings = typeof from === 'string' ? { connection: from, max_retries: 0 } : from
   const { warn = () => undefined, ...connecting } = options
   const [raw, found] = await connected(settings, connecting, prepareSchema)
   for (const line of found.warnings) warn(line)
-  const connection = { ...raw, facts: withParts(raw.facts, found.parts) }
-  return {
-    images: imageRepository(connection),
-    members: memberRepository(connection),
-    workers: workerRepository(connection),
-    metadefs: metadefRepository(connection),
-    cached: cachedRepository(found.lag === undefined ? connection : absent(connection, found.lag)),
-    tasks: taskRepository(connection),
-    jobs: jobRepository(connection),
-    close: connection.close,
-  }
+  return { connection: { ...raw, facts: withParts(raw.facts, found.parts) }, lag: found.lag }
 }
+
+export const databaseOn = ({ connection, lag }: OpenConnection): Database => ({
+  images: imageRepository(connection),
+  members: memberRepository(connection),
+  workers: workerRepository(connection),
+  metadefs: metadefRepository(connection),
+  cached: cachedRepository(lag === undefined ? connection : absent(connection, lag)),
+  tasks: taskRepository(connection),
+  jobs: jobRepository(connection),
+  close: connection.close,
+})
+
+/** As `openConnection`. */
+export const openDatabase = async (from: string | DatabaseSettings, options: OpenOptions = {}): Promise<Database> =>
+  databaseOn(await openConnection(from, options))

@@ -186,7 +186,10 @@ export const PARTS: Readonly<Record<Facts['name'], readonly Part[]>> = {
 /** Of the tables in `ownTables`: raised with each change of them. */
 export const TABLES_VERSION = 1
 
-/** Who works on what. A task holds its image by a property, which upstream knows; by whom is our business. */
+/**
+ * Who works on what. A task holds its image by a property, which upstream knows; by whom is our business. And what came
+ * of changes that a registry made, in case that their answers get lost.
+ */
 export const ownTables = (name: Facts['name']): readonly string[] => {
   const [end, text] =
     name === 'mysql' ? [' ENGINE=InnoDB CHARSET=utf8mb3', 'LONGTEXT CHARACTER SET utf8mb4'] : ['', 'TEXT']
@@ -201,5 +204,8 @@ export const ownTables = (name: Facts['name']): readonly string[] => {
     `CREATE TABLE glimpse_jobs (task VARCHAR(36) NOT NULL, image_id VARCHAR(36) NOT NULL, worker VARCHAR(64) NOT NULL,
       tries INTEGER NOT NULL, context ${text} NOT NULL, PRIMARY KEY (task))${end}`,
     `CREATE INDEX glimpse_jobs_worker ON glimpse_jobs (worker)`,
+    `CREATE TABLE glimpse_requests (id VARCHAR(64) NOT NULL, outcome ${text} NOT NULL, made_at BIGINT NOT NULL,
+      PRIMARY KEY (id))${end}`,
+    `CREATE INDEX glimpse_requests_made ON glimpse_requests (made_at)`,
   ]
 }

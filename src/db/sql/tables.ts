@@ -121,6 +121,15 @@ export interface JobsTable {
   context: string
 }
 
+/** Changes that were made for a registry's nodes, which may ask for one again when its answer was lost. */
+export interface RequestsTable {
+  id: string
+  /** JSON of `codec.ts`: what came of it. */
+  outcome: string
+  /** Milliseconds since 1970 by the clock of the database. */
+  made_at: number
+}
+
 export interface Tables {
   images: ImagesTable
   image_properties: PropertiesTable
@@ -134,4 +143,5 @@ export interface Tables {
   glimpse_workers: WorkersTable
   glimpse_claims: ClaimsTable
   glimpse_jobs: JobsTable
+  glimpse_requests: RequestsTable
 }

@@ -1,29 +1,12 @@
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
-import { promisify } from 'node:util'
+import { makeCertificates } from '../../../test/support/certificates.ts'
 import { freePort } from '../../../test/support/product.ts'
 import { emptyQueue, missing, type RabbitServer, startRabbitmq } from '../../../test/support/servers/rabbitmq.ts'
 import { silentLog } from '../../log.ts'
 import { exampleMessage } from '../conformance.ts'
 import { amqpSender, type TlsFiles } from './amqp.ts'
-
-const run = promisify(execFile)
-
-/** An authority, a certificate of the server `localhost`, and one of the user `guest`. */
-async function makeCertificates(dir: string): Promise<void> {
-  const openssl = (...args: readonly string[]) => run('openssl', args, { cwd: dir })
-  const request = ['req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
-  await openssl(...request, '-x509', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=Test authority', '-days', '2')
-  for (const name of ['localhost', 'guest']) {
-    await writeFile(join(dir, `${name}.ext`), `subjectAltName=DNS:${name}\n`)
-    await openssl(...request, '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`)
-    const signing = ['x509', '-req', '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-days', '2']
-    await openssl(...signing, '-in', `${name}.csr`, '-extfile', `${name}.ext`, '-out', `${name}.pem`)
-  }
-}
 
 describe('AMQP over TLS', { skip: missing(), timeout: 240_000 }, () => {
   let broker: RabbitServer
@@ -33,7 +16,7 @@ describe('AMQP over TLS', { skip: missing(), timeout: 240_000 }, () => {
   before(async () => {
     port = await freePort()
     broker = await startRabbitmq({
-      prepare: makeCertificates,
+      prepare: (dir) => makeCertificates(dir, ['localhost', 'guest']),
       plugins: ['rabbitmq_auth_mechanism_ssl'],
       config: `
         listeners.ssl.1 = 127.0.0.1:${port}
