@@ -83,7 +83,9 @@ export interface AppOptions {
 
 export async function openApp({ config, log, standalone, identity: given }: AppOptions): Promise<App> {
   const { DEFAULT: options } = config
-  const db = await openDatabase(config.database, { warn: (message) => log.warn(message) })
+  const { metadata_encryption_key } = options
+  const settings = { ...config.database, metadata_encryption_key }
+  const db = await openDatabase(settings, { warn: (message) => log.warn(message) })
   const stores = await openConfiguredStores(config, log)
   const policy = openPolicy({
     policyFile: config.findFile(config.oslo_policy.policy_file) ?? config.oslo_policy.policy_file,
@@ -117,6 +119,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     imports: await openImports(config, log, db, stores, relay, downloads.methods, (task) =>
       tellOfTask(core.notifier, task),
     ),
+    delayedDelete: options.delayed_delete,
     locationRules: { secureHash: options.do_secure_hash, retries: options.http_retries },
     uriFilter: uriFilter(config.import_filtering_opts, reachIn(config)),
     policy,
