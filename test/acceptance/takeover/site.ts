@@ -54,7 +54,7 @@ export const STORES = ['cheap', 'fast'] as const
 const FOLDERS = [...STORES, 'staging', 'tasks', 'lock']
 
 export async function openSite(setup: SiteSetup): Promise<Site> {
-  const dir = await mkdtemp(join(tmpdir(), 'takeover-'))
+  const dir = await mkdtemp(join(tmpdir(), 'glimpse-takeover-'))
   const closing: (() => Promise<void>)[] = []
   const close = async (keep = false) => {
     for (const step of closing.toReversed()) await step()
