@@ -26,7 +26,7 @@ import type { Core, Imports } from './core/core.ts'
 import { type Recovery, startRecovery, thisWorker } from './core/recovery.ts'
 import type { Database } from './db/database.ts'
 import type { NodeCredentials } from './db/remote.ts'
-import { openDatabase } from './db/sql/connect.ts'
+import { type DatabaseSettings, openDatabase } from './db/sql/connect.ts'
 import { hasKind, ServiceError } from './domain/errors.ts'
 import type { Task } from './domain/task.ts'
 import { copyImage } from './imports/copy-image.ts'
@@ -114,6 +114,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     imports: await openImports(config, log, db, stores, relay, downloads.methods, (task) =>
       tellOfTask(core.notifier, task),
     ),
+    delayedDelete: options.delayed_delete,
     locationRules: { secureHash: options.do_secure_hash, retries: options.http_retries },
     uriFilter: uriFilter(config.import_filtering_opts, reachIn(config)),
     policy,
@@ -187,10 +188,16 @@ export const openConfiguredPolicy = (config: Config, log: Log) =>
     warn: (message) => log.warn(message),
   })
 
+/** What this process needs to serve the database itself. */
+export const databaseSettings = ({ DEFAULT: { metadata_encryption_key }, database }: Config): DatabaseSettings => ({
+  ...database,
+  metadata_encryption_key,
+})
+
 /** The database of the configuration, or the registry that stands before it. */
 export async function openConfiguredDatabase(config: Config, log: Log): Promise<Database> {
   if (config.DEFAULT.data_api !== REGISTRY_API)
-    return openDatabase(config.database, { warn: (message) => log.warn(message) })
+    return openDatabase(databaseSettings(config), { warn: (message) => log.warn(message) })
   const { openRemoteDatabase } = await import('./db/remote.ts')
   const { DEFAULT: options, database } = config
   const db = openRemoteDatabase({

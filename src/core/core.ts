@@ -68,6 +68,8 @@ export interface Core {
   readonly stores: Stores
   readonly imports: Imports
   readonly locationRules: LocationRules
+  /** Whether the data of deleted images is left to glance-scrubber. */
+  readonly delayedDelete: boolean
   /** Where imports may fetch data from. */
   readonly uriFilter: Pick<UriFilter, 'admits'>
   readonly policy: PolicyEnforcer

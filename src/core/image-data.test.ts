@@ -78,6 +78,7 @@ async function setUp(t: TestContext, wrap: (core: Core) => Core = (core) => core
     notifier: { notify: (event) => void events.push(event), close: async () => undefined },
     keys: noKeys,
     worker: thisWorker(),
+    delayedDelete: false,
     taskKeepMs: 1000,
     imports: noImports(db),
     locationRules: { secureHash: true, retries: 0 },

@@ -219,10 +219,10 @@ export async function deleteImage(core: Core, ctx: RequestContext, id: ImageId):
   if (image.protected) throw new ServiceError('forbidden', `Image ${id} is protected and cannot be deleted.`)
 
   // The row goes first: data that is left behind by a crash is still known to it, and swept later.
-  const deleted = await core.db.images.remove(id, whenceTo('deleted'))
+  const deleted = await core.db.images.remove(id, whenceTo('deleted'), core.delayedDelete)
   core.imports.runner.look(id)
   core.notifier.notify({ type: 'image.delete', image: { ...deleted, status: 'deleted' } })
-  await eraseData(core, deleted.id, deleted.locations)
+  if (!core.delayedDelete) await eraseData(core, deleted.id, deleted.locations)
   await forgetCopy(core, deleted.id)
   await removeEncryptionKey(core, ctx, deleted)
   if (deleted.status === 'uploading' || deleted.status === 'importing') {

@@ -143,6 +143,7 @@ async function setUp(t: TestContext, change: Partial<Core['limits']> = {}) {
     worker: thisWorker(),
     locationRules: { secureHash: true, retries: 0 },
     uriFilter: { admits: async () => true },
+    delayedDelete: false,
     taskKeepMs: 60_000,
     attempts: new Set(),
     log: silentLog,
@@ -592,14 +593,28 @@ describe('staging', () => {
       await prepare(setup, 'fetch'),
     ]
     const old = await prepare(setup, 'fetch')
+    // Upstream stages the data of an active image to copy it; its lock is a property.
+    const copied = await prepare(setup, 'copy-image')
+    const lock = new Map([['os_glance_import_task', randomUUID()]])
+    await setup.core.db.images.update(copied.id, { setProperties: lock }, ['active'])
     const [strange, forgotten] = [randomUUID(), randomUUID()]
     const hours = new Date(Date.now() - 7_200_000)
-    for (const name of [`${active.id}.raw`, queued.id, old.id, strange, forgotten, `.${old.id}.x.part`, 'lost+found'])
+    for (const name of [
+      `${active.id}.raw`,
+      copied.id,
+      queued.id,
+      old.id,
+      strange,
+      forgotten,
+      `.${old.id}.x.part`,
+      'lost+found',
+    ])
       await writeFile(join(setup.dir, name), '')
-    for (const name of [old.id, forgotten, `.${old.id}.x.part`, waiting.id, 'lost+found'])
+    for (const name of [old.id, copied.id, forgotten, `.${old.id}.x.part`, waiting.id, 'lost+found'])
       await utimes(join(setup.dir, name), hours, hours)
     await sweepStaging(setup.core)
-    assert.deepEqual((await readdir(setup.dir)).toSorted(), [waiting.id, queued.id, strange, 'lost+found'].toSorted())
+    const kept = [waiting.id, copied.id, queued.id, strange, 'lost+found']
+    assert.deepEqual((await readdir(setup.dir)).toSorted(), kept.toSorted())
   })
 
   it('is emptied when its image is deleted', async (t) => {

@@ -110,6 +110,8 @@ export async function sweepStaging(core: Core): Promise<void> {
       throw error
     })
     if (image !== undefined && ['uploading', 'importing'].includes(image.status)) continue
+    // Upstream's Glance, which may share the directory, stages the data of an active image that it copies.
+    if (image?.properties.has('os_glance_import_task')) continue
     // An image that has its data never waits again; others may do so by now.
     await staging.remove(id, image === undefined || image.status === 'queued' ? ABANDONED_MS : 0)
   }

@@ -475,6 +475,16 @@ export function databaseConformance(harness: DatabaseHarness): void {
       const left = (await db.images.undropped(10)).map((each) => each.location.uri)
       assert.deepEqual(left, ['x://1', 'x://3'])
     })
+
+    check('what is deleted and kept for a while is gone, and nobody is to erase it', async (db) => {
+      const [kept, empty] = [await db.images.insert(newImage()), await db.images.insert(newImage())]
+      await db.images.update(kept.id, { status: 'active', addLocations: [location('x://1')] }, ['queued'])
+      await db.images.remove(kept.id, ['active'], true)
+      await db.images.remove(empty.id, ['queued'], true)
+      assert.deepEqual(await db.images.undropped(10), [])
+      for (const { id } of [kept, empty]) await rejectsWith(db.images.get(id, ADMIN), 'not-found')
+      assert.deepEqual(await db.images.list(imageQuery({ visibility: 'all' }), ADMIN), [])
+    })
   })
 
   describe(`${harness.name} database: locations`, () => {

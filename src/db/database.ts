@@ -99,9 +99,10 @@ export interface ImageRepository {
   removeTag(id: ImageId, tag: string): Promise<void>
   /**
    * Marks the image and everything of it as deleted; its locations become `pending_delete` until `dropLocation`.
-   * Returns the image as it was. Throws `conflict` unless the current status is one of `from`.
+   * Where its data is to be kept for a while, an image with locations becomes `pending_delete` itself, and is left to
+   * glance-scrubber. Returns the image as it was. Throws `conflict` unless the current status is one of `from`.
    */
-  remove(id: ImageId, from: readonly ImageStatus[]): Promise<Image>
+  remove(id: ImageId, from: readonly ImageStatus[], keep?: boolean): Promise<Image>
   /** The data at `uri` is gone: a location row that was `pending_delete` becomes `deleted`. */
   dropLocation(id: ImageId, uri: LocationUri): Promise<void>
   /** The data at `uri` stays after all: a location row that was `pending_delete` is `active` again. */

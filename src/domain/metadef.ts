@@ -10,7 +10,8 @@ export type PropertySchemas = ReadonlyMap<string, PropertySchema>
 
 export interface Stamps {
   readonly createdAt: Date
-  readonly updatedAt: Date
+  /** Undefined of what glance-manage of upstream loaded, which does not say. */
+  readonly updatedAt: Date | undefined
 }
 
 export interface NamespaceAttributes {

@@ -37,7 +37,7 @@ const isoTime = (time: Date): string => `${time.toISOString().slice(0, 19)}Z`
 const ALIVE = { deleted: false, deleted_at: null }
 const stamps = ({ createdAt, updatedAt }: Stamps) => ({
   created_at: isoTime(createdAt),
-  updated_at: isoTime(updatedAt),
+  updated_at: isoTime(updatedAt ?? createdAt),
 })
 
 /** Without locations, which may hold credentials. */

@@ -77,7 +77,7 @@ describe('stores', () => {
     assert.equal(stores.holding(at('S3://bucket/1')).id, 'cheap')
     assert.equal(stores.holding(at('file:///1', 'os_glance_staging_store')).id, 'os_glance_staging_store')
     assert.equal(stores.byId('os_glance_staging_store' as StoreId)?.id, 'os_glance_staging_store')
-    for (const location of [at('rbd://pool/1'), at('file:///1', 'gone'), at('nonsense')]) {
+    for (const location of [at('rbd://pool/1'), at('file:///1', 'gone'), at('sealed'), at('sealed', 'fast')]) {
       assert.throws(
         () => stores.holding(location),
         (error) => hasKind(error, 'unavailable'),

@@ -48,7 +48,7 @@ export interface Stores {
   byId(id: StoreId): Store | undefined
   /** The store that holds the data of `location`; where it does not say, the first whose scheme fits. */
   find(location: Location): Store | undefined
-  /** The same; throws `unavailable` when that store is not enabled here. */
+  /** The same; throws `unavailable` when that store is not enabled here, or the location cannot be read. */
   holding(location: Location): Store
   /**
    * Stores `body` as the data of `id` in several stores while reading it once, at the pace of the slowest. Throws what
@@ -82,6 +82,12 @@ export function openStores({ multi, defaultStore, stores }: StoresSetup): Stores
     return all.find(({ schemes }) => schemes.includes(scheme))
   }
   const holding = (location: Location): Store => {
+    // The database gives such a one where another key encrypted it.
+    if (!location.uri.includes('://')) {
+      throw new ServiceError('unavailable', 'The location of the image data cannot be read', {
+        detail: { reason: 'it is encrypted with another metadata_encryption_key' },
+      })
+    }
     const store = find(location)
     if (store !== undefined) return store
     throw new ServiceError('unavailable', 'The image data is in a store that is not enabled here', {

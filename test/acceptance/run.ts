@@ -20,6 +20,8 @@ import { gophercloud } from './suites/gophercloud.ts'
 import { compareImages, imagesOfDayOne } from './suites/images.ts'
 import { glanceclient, openstacksdk } from './suites/python.ts'
 import { type Source, tempest, tempestLimits, tempestPlugin } from './suites/tempest.ts'
+import { takeovers } from './takeover/run.ts'
+import { withBoth } from './together.ts'
 import { findGo, openVenv } from './venv.ts'
 import { print, summary, type Verdict } from './verdict.ts'
 
@@ -46,6 +48,7 @@ const SETUPS = {
   single: { stores: [], nodes: 2 },
   multi: { stores: STORES, nodes: 2, newDefaults: true, conversion: true },
   cache: { stores: STORES, nodes: 2, cache: true, skipHash: true },
+  together: { stores: STORES, nodes: 1, newDefaults: true, conversion: true },
 } satisfies Record<string, Setup>
 
 /** Keystone's first region: the only one with registered limits, and that of clients which do not care for regions. */
@@ -64,7 +67,15 @@ const PARTS: Readonly<Record<string, (run: Run) => Promise<readonly Verdict[]>>>
   multi: (run) => tempestIn(run, 'multi'),
   cache: (run) => tempestIn(run, 'cache'),
   single: (run) => tempestIn(run, 'single'),
+  together: async (run) => {
+    if (reference) return []
+    const setup: Setup = SETUPS.together
+    return await withBoth({ ...run, name: 'together' }, setup, async (running) => [
+      await tempest(running, setup, ofPypi(run)),
+    ])
+  },
   // These bring servers of their own, and would be the same against the reference.
+  takeover: async () => (reference ? [] : await takeovers()),
   differential: async () => (reference ? [] : [await differential(courseOf(process.env))]),
   openapi: async () => (reference ? [] : [await openApiConformance(process.env)]),
   schema: async () => (reference ? [] : [await schemaComparison()]),

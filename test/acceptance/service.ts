@@ -31,7 +31,7 @@ export interface Running {
   readonly second: string | undefined
 }
 
-interface Node {
+interface Stoppable {
   stop(): Promise<void>
 }
 
@@ -45,7 +45,7 @@ export async function withService<T>(
   while (ports.length < setup.nodes) ports.push(await freePort())
   const [url = '', second] = ports.map((port) => `http://127.0.0.1:${port}`)
   const place = await addRegion(run, keystone, name, url)
-  const nodes: Node[] = []
+  const nodes: Stoppable[] = []
   try {
     if (reference) nodes.push(await startReference(place, setup, ports))
     else for (const [n, port] of ports.entries()) nodes.push(await startGlimpse(place, setup, n + 1, port))
@@ -59,20 +59,22 @@ async function startGlimpse(place: Place, setup: Setup, node: number, port: numb
   const home = join(place.dir, 'service')
   await mkdir(home, { recursive: true })
   const file = join(home, `glance-api-${node}.conf`)
-  await writeFile(file, glanceApiConf(home, setup, node, port))
+  const connection = `sqlite:///${home}/glance.sqlite`
+  await writeFile(
+    file,
+    glanceApiConf({ home, port, connection, name: String(node), staging: `staging-${node}` }, setup),
+  )
   if (node === 1) {
     // Tempest wants to find some resource types.
     const definitions = join(root, 'etc/metadefs')
     await output(join(root, 'bin/glance-manage'), ['--config-file', file, 'db', 'load_metadefs', '--path', definitions])
   }
-  const hosts = join(home, 'hosts')
-  await writeFile(hosts, `127.0.0.1 localhost ${NAMES.join(' ')}\n`)
   return await startProduct({
     command: 'glance-api',
     args: ['--config-file', file, '--config-file', join(place.keystone, 'keystone_authtoken.conf')],
     port,
     log: join(place.dir, `glance-api-${node}.log`),
-    env: { LD_PRELOAD: 'libnss_wrapper.so', NSS_WRAPPER_HOSTS: hosts },
+    env: await withNames(home),
   })
 }
 
@@ -82,14 +84,31 @@ async function startGlimpse(place: Place, setup: Setup, node: number, port: numb
  */
 const NAMES = ['does-not.exist', 'download.cirros-cloud.net']
 
+/** What makes a process know them. */
+export async function withNames(home: string): Promise<NodeJS.ProcessEnv> {
+  const hosts = join(home, 'hosts')
+  await writeFile(hosts, `127.0.0.1 localhost ${NAMES.join(' ')}\n`)
+  return { LD_PRELOAD: 'libnss_wrapper.so', NSS_WRAPPER_HOSTS: hosts }
+}
+
 /** Weight falls by this from store to store. */
 const WEIGHT_STEP = 10
+
+export interface Node {
+  /** Of the folders that are its own. */
+  readonly name: string
+  readonly home: string
+  readonly port: number
+  readonly connection: string
+  /** Below `home`. */
+  readonly staging: string
+}
 
 /**
  * Debian's tempest uploads random bytes under every format, and the kit's tiny.bin, which stands for several formats,
  * is the head of an ISO image: upstream refuses both unless it is told not to. The part `images` has the default.
  */
-function glanceApiConf(home: string, setup: Setup, node: number, port: number): string {
+export function glanceApiConf({ name, home, port, connection, staging }: Node, setup: Setup): string {
   const { stores, cache = false, skipHash = false, newDefaults = false, conversion = false, limits = false } = setup
   const multi = stores.length > 0
   return `[DEFAULT]
@@ -98,14 +117,14 @@ bind_port = ${port}
 workers = ${setup.nodes === 1 ? 2 : 1}
 ${multi ? `enabled_backends = ${stores.map((store) => `${store}:file, `).join('')}web:http` : ''}
 enabled_import_methods = [glance-direct, web-download, copy-image, glance-download]
-node_staging_uri = file://${home}/staging-${node}
+node_staging_uri = file://${home}/${staging}
 worker_self_reference_url = http://127.0.0.1:${port}
 show_multiple_locations = True
 do_secure_hash = ${!skipHash}
-${cache ? `image_cache_dir = ${home}/cache-${node}` : ''}
+${cache ? `image_cache_dir = ${home}/cache-${name}` : ''}
 use_keystone_limits = ${limits}
 [database]
-connection = sqlite:///${home}/glance.sqlite
+connection = ${connection}
 [image_format]
 require_image_format_match = False
 [paste_deploy]
@@ -118,9 +137,9 @@ allowed_ports = []
 allowed_hosts = [${fetchedHosts().join(',')}]
 ${conversion ? '[image_import_opts]\nimage_import_plugins = [image_conversion]\n[image_conversion]\noutput_format = raw' : ''}
 [os_glance_staging_store]
-filesystem_store_datadir = ${home}/staging-${node}
+filesystem_store_datadir = ${home}/${staging}
 [os_glance_tasks_store]
-filesystem_store_datadir = ${home}/tasks-${node}
+filesystem_store_datadir = ${home}/tasks-${name}
 [glance_store]
 ${multi ? `default_backend = ${stores.at(-1)}` : `stores = file,http\ndefault_store = file\nfilesystem_store_datadir = ${home}/images`}
 ${stores.map((store, n) => `[${store}]\nfilesystem_store_datadir = ${home}/${store}\nweight = ${WEIGHT_STEP * (stores.length - n)}\n`).join('')}`
@@ -135,7 +154,7 @@ const fetchedHosts = (): readonly string[] => [
 ]
 
 /** The kit's own configuration of the real Glance, which has two stores whatever is asked for. */
-async function startReference(place: Place, setup: Setup, ports: readonly number[]): Promise<Node> {
+async function startReference(place: Place, setup: Setup, ports: readonly number[]): Promise<Stoppable> {
   const home = join(place.dir, 'service')
   const on = (wanted: true | undefined): string => (wanted ? '1' : '0')
   await script(place, 'reference-up.sh', [place.keystone, home, ...ports.map(String)], {

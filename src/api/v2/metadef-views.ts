@@ -17,7 +17,7 @@ export const NAMESPACES = '/v2/metadefs/namespaces'
 
 const stamps = ({ createdAt, updatedAt }: Stamps) => ({
   created_at: isoTime(createdAt),
-  updated_at: isoTime(updatedAt),
+  ...(updatedAt === undefined ? {} : { updated_at: isoTime(updatedAt) }),
 })
 
 /** Without members that are null. */

@@ -5,6 +5,8 @@ import { cachedRepository } from './cached.ts'
 import { withParts } from './facts.ts'
 import { imageRepository } from './images.ts'
 import { jobRepository } from './jobs.ts'
+import { type LocationCipher, locationCipher } from './location-cipher.ts'
+import { requireFittingKey } from './location-rows.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
 import { prepareSchema } from './prepare.ts'
@@ -26,6 +28,8 @@ export interface DatabaseSettings {
   readonly max_retries?: number | undefined
   /** Seconds. */
   readonly retry_interval?: number | undefined
+  /** That of `[DEFAULT]`: locations are encrypted. */
+  readonly metadata_encryption_key?: string | undefined
 }
 
 /** SQLAlchemy's pool waits so long where nothing else is said. */
@@ -92,14 +96,16 @@ export const connectDatabase = (settings: DatabaseSettings): Promise<Connection>
 
 export interface OpenConnection {
   readonly connection: Connection
+  /** For the URIs of locations. */
+  readonly cipher: LocationCipher
   /** Why there are no tables for `Database.cached`, where there are none. */
   readonly lag: string | undefined
 }
 
 /**
  * Opens the database that a SQLAlchemy URL names; an empty one gets the schema. A server that is away is tried again
- * as the settings say. Throws `invalid` for a URL that cannot be served, `unavailable` when the database cannot be
- * opened or its schema is of a release that is too old.
+ * as the settings say. Throws `invalid` for a URL that cannot be served or a key that does not fit, `unavailable` when
+ * the database cannot be opened or its schema is of a release that is too old.
  */
 export const openConnection = async (
   from: string | DatabaseSettings,
@@ -107,19 +113,24 @@ export const openConnection = async (
 ): Promise<OpenConnection> => {
   const settings: DatabaseSettings = typeof from === 'string' ? { connection: from, max_retries: 0 } : from
   const { warn = () => undefined, ...connecting } = options
-  const [raw, found] = await connected(settings, connecting, prepareSchema)
+  const cipher = locationCipher(settings.metadata_encryption_key)
+  const [raw, found] = await connected(settings, connecting, async (db) => {
+    const prepared = await prepareSchema(db)
+    await requireFittingKey(db, cipher)
+    return prepared
+  })
   for (const line of found.warnings) warn(line)
-  return { connection: { ...raw, facts: withParts(raw.facts, found.parts) }, lag: found.lag }
+  return { connection: { ...raw, facts: withParts(raw.facts, found.parts) }, cipher, lag: found.lag }
 }
 
-export const databaseOn = ({ connection, lag }: OpenConnection): Database => ({
-  images: imageRepository(connection),
+export const databaseOn = ({ connection, cipher, lag }: OpenConnection): Database => ({
+  images: imageRepository(connection, cipher),
   members: memberRepository(connection),
   workers: workerRepository(connection),
   metadefs: metadefRepository(connection),
   cached: cachedRepository(lag === undefined ? connection : absent(connection, lag)),
   tasks: taskRepository(connection),
-  jobs: jobRepository(connection),
+  jobs: jobRepository(connection, cipher),
   close: connection.close,
 })
 

@@ -1,7 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sql } from 'kysely'
-import type { ImageId, LocationUri, ProjectId, StoreId } from '../../domain/ids.ts'
-import type { Image, ImageStatus, Location, Visibility } from '../../domain/image.ts'
+import type { ImageId, ProjectId } from '../../domain/ids.ts'
+import type { Image, ImageStatus, Visibility } from '../../domain/image.ts'
+import type { LocationCipher } from './location-cipher.ts'
+import { type LocationRow, toLocation } from './location-rows.ts'
 import type { Connection, Session } from './session.ts'
 import { type Fragment, slot } from './statement.ts'
 import { fromText } from './time.ts'
@@ -37,35 +39,8 @@ interface TagRow {
   readonly value: string
 }
 
-interface LocationRow extends TagRow {
-  readonly meta_data: string | null
-}
-
 /** A row of the image that is the `n`th of a page. */
 type Of<Row> = Row & { readonly n: number }
-
-const asRecord = (json: string | null): Record<string, unknown> => {
-  try {
-    const value: unknown = JSON.parse(json ?? '{}')
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : {}
-  } catch {
-    return {}
-  }
-}
-
-/** Before Train, upstream called the store `backend`. */
-export const toLocation = ({ value, meta_data }: Pick<LocationRow, 'value' | 'meta_data'>): Location => {
-  const { store: named, ...metadata } = asRecord(meta_data)
-  const store = named ?? metadata['backend']
-  return {
-    uri: value as LocationUri,
-    store: typeof store === 'string' ? (store as StoreId) : undefined,
-    metadata,
-  }
-}
-
-export const toMetadata = ({ store, metadata }: Location): string =>
-  JSON.stringify(store === undefined ? metadata : { ...metadata, store })
 
 const byAge = (a: { readonly id: number }, b: { readonly id: number }): number => a.id - b.id
 
@@ -74,6 +49,7 @@ const toImage = (
   properties: readonly PropertyRow[],
   tags: readonly TagRow[],
   locations: readonly LocationRow[],
+  cipher: LocationCipher,
 ): Image => ({
   id: row.id as ImageId,
   name: row.name,
@@ -95,7 +71,7 @@ const toImage = (
   updatedAt: fromText(row.updated_at ?? row.created_at),
   tags: [...new Set(tags.toSorted(byAge).map(({ value }) => value))],
   properties: new Map(properties.map(({ name, value }) => [name, value])),
-  locations: locations.toSorted(byAge).map(toLocation),
+  locations: locations.toSorted(byAge).map((location) => toLocation(location, cipher)),
 })
 
 /** The rows of each of `count` images. */
@@ -119,7 +95,7 @@ export interface ImageRows {
 }
 
 /** Reads images: one statement per table, never a join of children, so that rows are not multiplied. */
-export const imageRows = ({ facts, prepare }: Connection): ImageRows => {
+export const imageRows = ({ facts, prepare }: Connection, cipher: LocationCipher): ImageRows => {
   const sizes = sql`${facts.integer(sql.ref('size'))} as size, ${facts.integer(sql.ref('virtual_size'))} as virtual_size`
   // `not deleted` is no use to an index, so that nothing tempts the planner to read all living rows.
   const reader = <Row>(columns: Fragment, table: Fragment) => ({
@@ -149,7 +125,7 @@ export const imageRows = ({ facts, prepare }: Connection): ImageRows => {
     const locationsOf = perImage(await session.all(locations.many, values), ids.length)
     return rows
       .toSorted((a, b) => a.n - b.n)
-      .map((row) => toImage(row, propertiesOf[row.n] ?? [], tagsOf[row.n] ?? [], locationsOf[row.n] ?? []))
+      .map((row) => toImage(row, propertiesOf[row.n] ?? [], tagsOf[row.n] ?? [], locationsOf[row.n] ?? [], cipher))
   }
 
   return {
@@ -163,6 +139,7 @@ export const imageRows = ({ facts, prepare }: Connection): ImageRows => {
           await session.all(properties.one, values),
           await session.all(tags.one, values),
           await session.all(locations.one, values),
+          cipher,
         )
       )
     },

@@ -1,9 +1,11 @@
 import { sql } from 'kysely'
 import { ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
-import type { Image, ImageStatus, Location } from '../../domain/image.ts'
+import type { Image, ImageStatus } from '../../domain/image.ts'
 import type { ImageChange, NewImage, OwnerLimits } from '../database.ts'
-import { type ImageRows, toMetadata } from './image-rows.ts'
+import type { ImageRows } from './image-rows.ts'
+import type { LocationCipher } from './location-cipher.ts'
+import { locationRows } from './location-rows.ts'
 import { ownerUsage } from './owner-usage.ts'
 import type { Connection, Session } from './session.ts'
 import { type Statement, slot, type Value, type Values } from './statement.ts'
@@ -87,35 +89,14 @@ const writeStatements = ({ kysely, prepare }: Connection) => {
     removeTag: prepare(
       kysely.updateTable('image_tags').set(gone).where('image_id', '=', id).where('value', '=', value).where(living),
     ),
-    insertLocation: prepare(
-      kysely
-        .insertInto('image_locations')
-        .values({ image_id: id, value, meta_data: slot('metadata'), status: 'active', ...born }),
-    ),
-    locations: prepare(kysely.selectFrom('image_locations').select('value').where('image_id', '=', id).where(living)),
-    setLocation: prepare(
-      kysely
-        .updateTable('image_locations')
-        .set({ meta_data: slot('metadata'), updated_at: now })
-        .where('image_id', '=', id)
-        .where('value', '=', value)
-        .where(living),
-    ),
-    markLocation: prepare(
-      kysely
-        .updateTable('image_locations')
-        .set({ ...gone, updated_at: now, status: 'pending_delete' })
-        .where('image_id', '=', id)
-        .where('value', '=', value)
-        .where(living),
-    ),
   }
 }
 
 /** Writes images inside a transaction. */
-export const imageWriter = (connection: Connection, rows: ImageRows) => {
+export const imageWriter = (connection: Connection, rows: ImageRows, cipher: LocationCipher) => {
   const { facts, kysely, prepare } = connection
   const statements = writeStatements(connection)
+  const locations = locationRows(connection, cipher)
   const usage = ownerUsage(connection)
 
   // As many as there are sets of columns that change together: a handful.
@@ -164,35 +145,6 @@ export const imageWriter = (connection: Connection, rows: ImageRows) => {
     for (const value of present) if (!wanted.has(value)) await session.change(statements.removeTag, { ...base, value })
     for (const value of wanted) if (!present.has(value)) await session.change(statements.insertTag, { ...base, value })
   }
-  const addLocations = async (session: Session, locations: readonly Location[], base: Values) => {
-    for (const location of locations)
-      await session.change(statements.insertLocation, { ...base, value: location.uri, metadata: toMetadata(location) })
-  }
-
-  const setLocations = async (
-    session: Session,
-    id: ImageId,
-    { from, to }: NonNullable<ImageChange['locations']>,
-    base: Values,
-  ) => {
-    const present = (await session.all(statements.locations, base)).map(({ value }) => value)
-    const known = new Map(from.map((location) => [location.uri as string, location]))
-    if (present.length !== from.length || !present.every((uri) => known.has(uri)))
-      throw new ServiceError('conflict', `The locations of image ${id} have changed meanwhile`)
-    const kept = new Set<string>(to.map(({ uri }) => uri))
-    for (const { uri } of from)
-      if (!kept.has(uri)) await session.change(statements.markLocation, { ...base, value: uri })
-    for (const location of to) {
-      const before = known.get(location.uri)
-      if (before !== undefined && toMetadata(before) !== toMetadata(location))
-        await session.change(statements.setLocation, { ...base, value: location.uri, metadata: toMetadata(location) })
-    }
-    await addLocations(
-      session,
-      to.filter(({ uri }) => !known.has(uri)),
-      base,
-    )
-  }
   /** Throws `conflict` unless the status is one of `from`. */
   const apply = async (session: Session, id: ImageId, change: ImageChange, from: readonly ImageStatus[]) => {
     const base = { id, now: facts.toTime(new Date()) }
@@ -203,8 +155,8 @@ export const imageWriter = (connection: Connection, rows: ImageRows) => {
     for (const name of change.unsetProperties ?? []) await session.change(statements.unsetProperty, { ...base, name })
     if (change.setProperties) await setProperties(session, change.setProperties, base)
     if (change.tags) await setTags(session, change.tags, base)
-    if (change.addLocations) await addLocations(session, change.addLocations, base)
-    if (change.locations) await setLocations(session, id, change.locations, base)
+    if (change.addLocations) await locations.add(session, change.addLocations, base)
+    if (change.locations) await locations.replace(session, id, change.locations, base)
     const image = await load(session, id)
     await usage.admit(session, image.owner, change)
     return image
@@ -225,6 +177,7 @@ export const imageWriter = (connection: Connection, rows: ImageRows) => {
     apply,
     insert: insertRows,
     load,
+    locations,
     requireStatus,
     status,
     usage,

@@ -10,8 +10,8 @@ import { newFile, openRaw } from './fixtures.ts'
 const ADMIN: Scope = { admin: true, project: undefined }
 const MEMBER: Scope = { admin: false, project: 'm' as ProjectId }
 
-const opened = async (t: TestContext, url: string) => {
-  const db = await openDatabase(url)
+const opened = async (t: TestContext, url: string, key?: string) => {
+  const db = await openDatabase({ connection: url, metadata_encryption_key: key })
   t.after(() => db.close())
   return db
 }
@@ -20,6 +20,10 @@ databaseConformance({ name: 'SQLite memory', open: (t) => opened(t, 'sqlite://')
 databaseConformance({
   name: 'SQLite without our indexes and triggers',
   open: async (t) => opened(t, await makeUpstream(`sqlite:///${await newFile(t)}`)),
+})
+databaseConformance({
+  name: 'SQLite memory, encrypted locations',
+  open: (t) => opened(t, 'sqlite://', '0123456789abcdef'),
 })
 databaseConformance({
   name: 'SQLite file',

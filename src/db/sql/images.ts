@@ -3,9 +3,11 @@ import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
 import type { Image, ImageStatus } from '../../domain/image.ts'
 import type { Claim, ImageRepository } from '../database.ts'
-import { imageRows, toLocation } from './image-rows.ts'
+import { imageRows } from './image-rows.ts'
 import { imageWriter, noImage, wrongStatus } from './image-writer.ts'
 import { pageFinder, visibleTo } from './list.ts'
+import type { LocationCipher } from './location-cipher.ts'
+import { toLocation } from './location-rows.ts'
 import type { Connection } from './session.ts'
 import { slot } from './statement.ts'
 
@@ -13,7 +15,6 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
   const living = sql<boolean>`not deleted`
   const id = slot<string>('id')
   const now = slot<string>('now')
-  const value = slot<string>('value')
   const gone = { deleted: true, deleted_at: now } as const
   const ofImage = <Table extends 'image_properties' | 'image_tags' | 'image_members'>(table: Table) =>
     sql`update ${sql.table(table)} set deleted = ${gone.deleted}, deleted_at = ${now}
@@ -23,7 +24,7 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
     markImage: prepare(
       kysely
         .updateTable('images')
-        .set({ ...gone, status: 'deleted', updated_at: now })
+        .set({ ...gone, status: slot('status'), updated_at: now })
         .where('id', '=', id),
     ),
     touchImage: prepare(kysely.updateTable('images').set({ updated_at: now }).where('id', '=', id).where(living)),
@@ -41,28 +42,12 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
         ),
     ),
     markMembers: prepare(ofImage('image_members')),
-    restoreLocation: prepare(
-      kysely
-        .updateTable('image_locations')
-        .set({ deleted: false, deleted_at: null, updated_at: now, status: 'active' })
-        .where('image_id', '=', id)
-        .where('value', '=', value)
-        .where('status', '=', 'pending_delete'),
-    ),
     markLocations: prepare(
       kysely
         .updateTable('image_locations')
         .set({ ...gone, updated_at: now, status: 'pending_delete' })
         .where('image_id', '=', id)
         .where(living),
-    ),
-    dropLocation: prepare(
-      kysely
-        .updateTable('image_locations')
-        .set({ updated_at: now, status: 'deleted' })
-        .where('image_id', '=', id)
-        .where('value', '=', value)
-        .where('status', '=', 'pending_delete'),
     ),
     // An image whose own status is `pending_delete` waits for its time: upstream's delayed delete.
     undropped: prepare(
@@ -91,12 +76,12 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
 /** What an image is while somebody writes its data. */
 const CLAIMED: readonly ImageStatus[] = ['saving', 'uploading']
 
-export const imageRepository = (connection: Connection): ImageRepository => {
+export const imageRepository = (connection: Connection, cipher: LocationCipher): ImageRepository => {
   const { facts, prepare, read, write } = connection
-  const rows = imageRows(connection)
+  const rows = imageRows(connection, cipher)
   const findPage = pageFinder(connection)
   const statements = repositoryStatements(connection)
-  const { apply, insert, load, requireStatus, status, tags, usage } = imageWriter(connection, rows)
+  const { apply, insert, load, locations, requireStatus, status, tags, usage } = imageWriter(connection, rows, cipher)
   const visible = prepare(
     sql<{ visible: boolean | number }>`select ${visibleTo('project')} as visible from images where id = ${slot('id')}`,
   )
@@ -160,12 +145,13 @@ export const imageRepository = (connection: Connection): ImageRepository => {
           throw new ServiceError('not-found', `Could not find tag ${tag} on image ${id}`)
       }),
 
-    remove: (id, from) =>
+    remove: (id, from, keep = false) =>
       write(async (session) => {
         const image = await load(session, id)
         if (!from.includes(image.status)) throw wrongStatus(image, from)
         const base = { id, now: facts.toTime(new Date()) }
-        await session.change(statements.markImage, base)
+        const status = keep && image.locations.length > 0 ? 'pending_delete' : 'deleted'
+        await session.change(statements.markImage, { ...base, status })
         await session.change(statements.markLocations, base)
         await session.change(statements.markProperties, base)
         await session.change(statements.markTags, base)
@@ -174,22 +160,19 @@ export const imageRepository = (connection: Connection): ImageRepository => {
         return image
       }),
 
-    dropLocation: (id, uri) =>
-      write(async (session) => {
-        await session.change(statements.dropLocation, { id, value: uri, now: facts.toTime(new Date()) })
-      }),
+    dropLocation: (id, uri) => write((session) => locations.drop(session, uri, { id, now: facts.toTime(new Date()) })),
 
     restoreLocation: (id, uri) =>
       write(async (session) => {
         await requireStatus(session, id)
-        await session.change(statements.restoreLocation, { id, value: uri, now: facts.toTime(new Date()) })
+        await locations.restore(session, uri, { id, now: facts.toTime(new Date()) })
       }),
 
     undropped: (limit) =>
       read(async (session) =>
         (await session.all(statements.undropped, { limit })).map((row) => ({
           id: row.image_id as ImageId,
-          location: toLocation(row),
+          location: toLocation(row, cipher),
         })),
       ),
 

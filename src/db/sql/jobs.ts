@@ -6,6 +6,7 @@ import type { Task } from '../../domain/task.ts'
 import type { Job, JobChange, JobRepository, JobStart, TaskChange } from '../database.ts'
 import { imageRows } from './image-rows.ts'
 import { imageWriter } from './image-writer.ts'
+import type { LocationCipher } from './location-cipher.ts'
 import type { Connection, Session } from './session.ts'
 import { slot } from './statement.ts'
 import { taskRows } from './task-rows.ts'
@@ -61,9 +62,9 @@ const withoutImage = ({ imageId }: Job, change: TaskChange = {}): TaskChange => 
     : change
 }
 
-export const jobRepository = (connection: Connection): JobRepository => {
+export const jobRepository = (connection: Connection, cipher: LocationCipher): JobRepository => {
   const { facts, kysely, prepare, read, write } = connection
-  const images = imageWriter(connection, imageRows(connection))
+  const images = imageWriter(connection, imageRows(connection, cipher), cipher)
   const tasks = taskRows(connection)
 
   const living = sql<boolean>`not deleted`

@@ -59,7 +59,7 @@ interface AssociationRow extends NamedRow {
 
 const stamps = ({ created_at, updated_at }: StampedRow): Stamps => ({
   createdAt: fromText(created_at),
-  updatedAt: fromText(updated_at ?? created_at),
+  updatedAt: updated_at === null ? undefined : fromText(updated_at),
 })
 
 const toNamespace = (row: NamespaceRow): Namespace => ({

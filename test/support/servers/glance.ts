@@ -75,8 +75,23 @@ export async function startGlance({ config = {} }: { readonly config?: TestConfi
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   await configure(dir, url, config)
-  const env = { ...process.env, OS_GLANCE_CONFIG_DIR: dir, PYTHONWARNINGS: 'ignore', TMPDIR: dir }
   await database(venv, dir)
+  const { kill } = await serveGlance(venv, dir, port).catch(async (error: unknown) => {
+    await remove(dir)
+    throw error
+  })
+  const stop = async () => {
+    await kill()
+    await remove(dir)
+  }
+  return { url, version: basename(venv).replace('glance-', ''), dir, stop }
+}
+
+const remove = (dir: string) => rm(dir, { recursive: true, force: true, maxRetries: 5 })
+
+/** Serves what the glance-api.conf in `dir` says; resolves once it answers. Throws with the end of its log. */
+export async function serveGlance(venv: string, dir: string, port: number, more: NodeJS.ProcessEnv = {}) {
+  const env = { ...process.env, ...more, OS_GLANCE_CONFIG_DIR: dir, PYTHONWARNINGS: 'ignore', TMPDIR: dir }
   const log = join(dir, 'glance.log')
   const out = openSync(log, 'a')
   // One worker with threads: import tasks run beside requests, and SQLite has one writer.
@@ -97,23 +112,30 @@ export async function startGlance({ config = {} }: { readonly config?: TestConfi
     }
   }
   process.once('exit', killGroup)
-  const stop = async () => {
+  /** kill -9 of all of its processes. */
+  const kill = async () => {
     process.off('exit', killGroup)
     killGroup()
     await ended
-    await rm(dir, { recursive: true, force: true, maxRetries: 5 })
   }
   try {
-    await until(`an answer of ${url}`, async () => {
+    await until(`Glance on port ${port}`, async () => {
       if (child.exitCode !== null) throw new Error(`glance ended with code ${child.exitCode}`)
-      return (await fetch(`${url}/healthcheck`).catch(() => undefined))?.ok === true
+      return (await fetch(`http://127.0.0.1:${port}/healthcheck`).catch(() => undefined))?.ok === true
     })
   } catch (error) {
-    const end = tail(log)
-    await stop()
-    throw new Error(`${String(error)}\n${end}`, { cause: error })
+    await kill()
+    throw new Error(`${String(error)}\n${tail(log)}`, { cause: error })
   }
-  return { url, version: basename(venv).replace('glance-', ''), dir, stop }
+  return {
+    kill,
+    /** SIGTERM, and its end. */
+    stop: async () => {
+      child.kill('SIGTERM')
+      await ended
+      await kill()
+    },
+  }
 }
 
 async function configure(dir: string, url: string, config: TestConfig): Promise<void> {

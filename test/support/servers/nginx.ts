@@ -32,12 +32,40 @@ export const available = (): Availability =>
 
 /** A real nginx on a free port of the loopback, which sends 8 MiB a second over each connection. */
 export async function startNginx(): Promise<Nginx> {
-  const program = installed()
-  if (program === undefined) throw new Error('nginx is not installed')
   const dir = await mkdtemp(join(tmpdir(), 'glimpse-nginx-'))
   const root = join(dir, 'root')
   await mkdir(root)
   const port = await freePort()
+  return { ...(await launch(dir, port, `server { listen 127.0.0.1:${port}; root ${root}; limit_rate 8m; }`)), root }
+}
+
+/** An nginx on `port` which sends every request to the next of `servers`, `HOST:PORT`, and bodies as they come. */
+export async function startRoundRobin(port: number, servers: readonly string[]): Promise<Omit<Nginx, 'root'>> {
+  const dir = await mkdtemp(join(tmpdir(), 'glimpse-nginx-'))
+  return launch(
+    dir,
+    port,
+    `upstream all { ${servers.map((server) => `server ${server} max_fails=0;`).join(' ')} }
+     server {
+       listen 127.0.0.1:${port};
+       client_max_body_size 0;
+       location / {
+         proxy_pass http://all;
+         proxy_http_version 1.1;
+         proxy_set_header Host $http_host;
+         proxy_request_buffering off;
+         proxy_buffering off;
+         proxy_read_timeout 300s;
+         proxy_next_upstream off;
+       }
+     }`,
+  )
+}
+
+/** Resolves when it answers; `stop` deletes `dir`. */
+async function launch(dir: string, port: number, servers: string): Promise<Omit<Nginx, 'root'>> {
+  const program = installed()
+  if (program === undefined) throw new Error('nginx is not installed')
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map((name) => `${name}_temp_path ${dir}/${name};`)
     .join('\n')
@@ -51,7 +79,7 @@ export async function startNginx(): Promise<Nginx> {
      http {
        access_log off;
        ${temporary}
-       server { listen 127.0.0.1:${port}; root ${root}; limit_rate 8m; }
+       ${servers}
      }`,
   )
   const child = spawn(program, ['-p', dir, '-e', join(dir, 'error.log'), '-c', join(dir, 'nginx.conf')], {
@@ -76,5 +104,5 @@ export async function startNginx(): Promise<Nginx> {
     await stop()
     throw error
   }
-  return { url, root, stop }
+  return { url, stop }
 }

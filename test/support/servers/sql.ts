@@ -109,6 +109,7 @@ async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer>
     child = undefined
     if (ended === undefined || ended.exitCode !== null || ended.signalCode !== null) return
     const exit = new Promise((resolve) => ended.once('exit', resolve))
+    ended.ref()
     ended.kill(signal)
     await exit
   }
