@@ -60,7 +60,10 @@ describe('glimpse takeover check of what the real Glance made', { skip: withoutG
     assert.match(good, /Database: Images: 6 active, 2 queued\./)
     assert.match(good, /Database: Each of 6 locations leads to a store/)
     assert.match(good, /Stores: Store fast: 6 of 6 images, taken at random, are there with their size\./)
-    assert.match(told(found, 'note').join('\n'), /Database: The first start adds .*indexes.*glimpse db optimize/)
+    assert.match(
+      told(found, 'note').join('\n'),
+      /Database: The indexes and triggers of Glimpse are not there.*images: \d+ indexes.*glimpse db optimize/,
+    )
   })
 
   describe('configuration', () => {
@@ -134,12 +137,18 @@ describe('glimpse takeover check of what the real Glance made', { skip: withoutG
         database: { connection: 'sqlite:////nowhere/gone.sqlite' },
       }))
     it('is of an older release, or of a newer one', async (t) => {
-      await onlyProblem(t, /2023_1_contract01; 2024_1_contract01 is needed.*db sync/, {}, ({ sql }) =>
-        sql("update alembic_version set version_num = '2023_1_contract01'"),
+      const at = (revision: string) => `update alembic_version set version_num = '${revision}'`
+      await onlyProblem(t, /schema is at ussuri_contract01.*run "glance-manage db sync"/, {}, ({ sql }) =>
+        sql(at('ussuri_contract01')),
       )
-      await onlyProblem(t, /2027_1_contract01; .*not known here/, {}, ({ sql }) =>
-        sql("update alembic_version set version_num = '2027_1_contract01'"),
+      await onlyProblem(t, /schema is at 2027_1_contract01, which is newer/, {}, ({ sql }) =>
+        sql(at('2027_1_contract01')),
       )
+      const { sql, sections } = await variant(t, glance)
+      sql(at('zed_contract01'))
+      const found = await sections()
+      assert.deepEqual(told(found, 'problem'), [])
+      assert.match(told(found, 'note').join('\n'), /schema is at zed_contract01.*centralized_db/)
     })
     it('has images that cannot be served', async (t) => {
       await onlyProblem(t, /1 image of status broken/, {}, ({ sql }) =>

@@ -44,7 +44,7 @@ function looksAtServer(server: () => SqlServer, product: RegExp): void {
     assert.match(good, product)
     assert.match(good, /Database: The schema is that of the present releases/)
     assert.match(good, /Database: Images: 6 active, 2 queued\./)
-    assert.match(good, /Database: The indexes and tables of Glimpse are there\./)
+    assert.match(good, /Database: The indexes and triggers of Glimpse are there\./)
     assert.match(good, /Stores: Store fast: 6 of 6 images, taken at random, are there/)
     assert.deepEqual(await count(), before)
   })
@@ -73,7 +73,7 @@ onServer('PostgreSQL', postgresAvailable(), startPostgres, (server) => {
       return t.skip('the real Glance has no psycopg2')
     }
     const config = await configOf(server())
-    // Upstream's schema, and our additions: the real Glance works with both.
+    // Upstream's schema, and our additions: the real Glance works with both, and so do we.
     await (await openDatabase(config['database']?.['connection'] ?? '')).close()
     const glance = await startGlance({ config })
     t.after(() => glance.stop())
