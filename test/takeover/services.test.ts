@@ -99,21 +99,21 @@ describe('glimpse takeover check with a real Keystone', { skip: needed(hasKeysto
 describe('glimpse takeover check with a real RabbitMQ', { skip: missing() }, () => {
   it('logs in and sends nothing', async (t) => {
     const rabbit = await startRabbitmq()
-    t.after(() => rabbit.stop())
     const notifications = (transport_url: string) =>
       findings(
         t,
         { oslo_messaging_notifications: { driver: 'messagingv2', topics: 'images', transport_url } },
         'Notifications',
       )
+    t.after(() => rabbit.stop())
     const listener = await listen(rabbit.url)
-    t.after(() => listener.close())
 
     const right = await notifications(`rabbit://guest:guest@127.0.0.1:${rabbit.port}/`)
     assert.deepEqual(right.problems, [])
     assert.match(right.good, /lets the service log in to \/; no message was sent/)
     assert.match(right.good, /exchange glance, topics images/)
     assert.deepEqual(listener.received, [])
+    await listener.close()
 
     const wrong = await notifications(`rabbit://guest:pa55word@127.0.0.1:${rabbit.port}/`)
     assert.equal(wrong.problems.length, 1)
