@@ -99,13 +99,13 @@ describe('glimpse takeover check with a real Keystone', { skip: needed(hasKeysto
 describe('glimpse takeover check with a real RabbitMQ', { skip: missing() }, () => {
   it('logs in and sends nothing', async (t) => {
     const rabbit = await startRabbitmq()
+    t.after(() => rabbit.stop())
     const notifications = (transport_url: string) =>
       findings(
         t,
         { oslo_messaging_notifications: { driver: 'messagingv2', topics: 'images', transport_url } },
         'Notifications',
       )
-    t.after(() => rabbit.stop())
     const listener = await listen(rabbit.url)
 
     const right = await notifications(`rabbit://guest:guest@127.0.0.1:${rabbit.port}/`)
