@@ -45,7 +45,7 @@ import { announcer } from './notify/announcer.ts'
 import type { NotifyDriver } from './notify/driver.ts'
 import type { Notifier } from './notify/notifier.ts'
 import { queued } from './notify/queue.ts'
-import { isAdmin, openPolicy, type PolicyEnforcer } from './policy/enforcer.ts'
+import { isAdmin, openPolicy, type PolicyEnforcer, type PolicyOptions } from './policy/enforcer.ts'
 import { openPropertyProtection, type PropertyProtection, UNPROTECTED } from './policy/property-protection.ts'
 import type { Reach, StoreType } from './store/driver.ts'
 import { openStores, type Stores } from './store/stores.ts'
@@ -82,12 +82,23 @@ export interface AppOptions {
   readonly standalone?: Standalone
   /** Who authenticates, instead of what the configuration's pipeline says. */
   readonly identity?: IdentityProvider
+  /**
+   * Only to look at what is there: nothing is written to the database (which must have a schema), the stores, the
+   * staging area or the image cache, nobody is told, and nothing of dead workers is taken over.
+   */
+  readonly readOnly?: boolean
 }
 
-export async function openApp({ config, log, standalone, identity: given }: AppOptions): Promise<App> {
+export async function openApp({
+  config,
+  log,
+  standalone,
+  identity: given,
+  readOnly = false,
+}: AppOptions): Promise<App> {
   const { DEFAULT: options } = config
-  const db = await openConfiguredDatabase(config, log)
-  const stores = await openConfiguredStores(config, log)
+  const db = await openConfiguredDatabase(config, log, readOnly)
+  const stores = await openConfiguredStores(config, log, readOnly)
   const policy = openConfiguredPolicy(config, log)
   const { relay, close: closeRelay } = openRelay()
   const { catalog, ...downloads } = await openConfiguredDownloads(config)
@@ -111,17 +122,19 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     },
     db,
     stores,
-    imports: await openImports(config, log, db, stores, relay, downloads.methods, (task) =>
-      tellOfTask(core.notifier, task),
-    ),
+    imports: await openImports({
+      ...{ config, log, db, stores, relay, readOnly },
+      downloading: downloads.methods,
+      onTask: (task) => tellOfTask(core.notifier, task),
+    }),
     delayedDelete: options.delayed_delete,
     locationRules: { secureHash: options.do_secure_hash, retries: options.http_retries },
     uriFilter: uriFilter(config.import_filtering_opts, reachIn(config)),
     policy,
     protection: openProtection(config, policy, log),
-    notifier: await openNotifier(config, log),
+    notifier: readOnly ? silentNotifier() : await openNotifier(config, log),
     keys: await openKeys(config, log),
-    cache: await openConfiguredCache(config, db, log),
+    cache: readOnly ? undefined : await openConfiguredCache(config, db, log),
     worker: thisWorker(),
     taskKeepMs: taskKeepMs(config),
     attempts: new Set(),
@@ -146,12 +159,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
     trustProxy: config.oslo_middleware.enable_proxy_headers_parsing,
   })
   await http.ready()
-  const recovery: Recovery = await startRecovery(core, {
-    leaseMs: config.glimpse.lease_ttl * 1000,
-    sweepMs: config.glimpse.sweep_interval * 1000,
-  })
-  // What was queued before the service stopped is served now.
-  prefetchQueued(core).catch((error: unknown) => log.error('Queued images cannot be cached', error))
+  const recovery = readOnly ? undefined : await beginWorking(core, config)
   return {
     http,
     core,
@@ -163,7 +171,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
       await http.drain(graceMs)
       await core.imports.runner.stop(graceMs === 0 ? FOREVER_MS : Math.max(0, end - Date.now()))
       await core.cache?.close()
-      await recovery.stop()
+      await recovery?.stop()
       await closeRelay()
       await downloads.close()
       await catalog?.close()
@@ -180,13 +188,7 @@ export async function openApp({ config, log, standalone, identity: given }: AppO
 }
 
 export const openConfiguredPolicy = (config: Config, log: Log) =>
-  openPolicy({
-    policyFile: config.findFile(config.oslo_policy.policy_file) ?? config.oslo_policy.policy_file,
-    policyDirs: config.oslo_policy.policy_dirs.map((dir) => config.findFile(dir) ?? dir),
-    defaultRule: config.oslo_policy.policy_default_rule,
-    enforceNewDefaults: config.oslo_policy.enforce_new_defaults,
-    warn: (message) => log.warn(message),
-  })
+  openPolicy(policyOptions(config, (message) => log.warn(message)))
 
 /** What this process needs to serve the database itself. */
 export const databaseSettings = ({ DEFAULT: { metadata_encryption_key }, database }: Config): DatabaseSettings => ({
@@ -194,10 +196,12 @@ export const databaseSettings = ({ DEFAULT: { metadata_encryption_key }, databas
   metadata_encryption_key,
 })
 
-/** The database of the configuration, or the registry that stands before it. */
-export async function openConfiguredDatabase(config: Config, log: Log): Promise<Database> {
+/** The database of the configuration, or the registry that stands before it, which cannot be kept from writing. */
+export async function openConfiguredDatabase(config: Config, log: Log, readOnly = false): Promise<Database> {
   if (config.DEFAULT.data_api !== REGISTRY_API)
-    return openDatabase(databaseSettings(config), { warn: (message) => log.warn(message) })
+    return openDatabase(databaseSettings(config), { readOnly, warn: (message) => log.warn(message) })
+  if (readOnly)
+    throw new ServiceError('invalid', 'The database is behind a registry, and cannot be opened to read only')
   const { openRemoteDatabase } = await import('./db/remote.ts')
   const { DEFAULT: options, database } = config
   const db = openRemoteDatabase({
@@ -246,6 +250,25 @@ async function openRegistryCredentials(config: Config, log: Log): Promise<NodeCr
   return keystoneNode(withLogin(config, keystone_authtoken), { ...tools, group: 'keystone_authtoken' })
 }
 
+export const policyOptions = (config: Config, warn: (message: string) => void): PolicyOptions => ({
+  policyFile: config.findFile(config.oslo_policy.policy_file) ?? config.oslo_policy.policy_file,
+  policyDirs: config.oslo_policy.policy_dirs.map((dir) => config.findFile(dir) ?? dir),
+  defaultRule: config.oslo_policy.policy_default_rule,
+  enforceNewDefaults: config.oslo_policy.enforce_new_defaults,
+  warn,
+})
+
+/** What goes on beside the requests. */
+async function beginWorking(core: Core, config: Config): Promise<Recovery> {
+  const recovery = await startRecovery(core, {
+    leaseMs: config.glimpse.lease_ttl * 1000,
+    sweepMs: config.glimpse.sweep_interval * 1000,
+  })
+  // What was queued before the service stopped is served now.
+  prefetchQueued(core).catch((error: unknown) => core.log.error('Queued images cannot be cached', error))
+  return recovery
+}
+
 /** Barbican, whose place a folder may take where certificates are concerned. */
 async function openKeys(config: Config, log: Log): Promise<KeyManager> {
   const keys = await openKeyManager(config, log)
@@ -278,34 +301,31 @@ const FOREVER_MS = 2 ** 31 - 1
 
 const taskKeepMs = (config: Config): number => config.task.task_time_to_live * 3_600_000
 
-async function openImports(
-  config: Config,
-  log: Log,
-  db: Database,
-  stores: Stores,
-  relay: Relay,
-  downloading: readonly ImportMethod[],
-  onTask: (task: Task) => void,
-): Promise<Imports> {
+interface ImportsSetup {
+  readonly config: Config
+  readonly log: Log
+  readonly db: Database
+  readonly stores: Stores
+  readonly relay: Relay
+  readonly downloading: readonly ImportMethod[]
+  readonly onTask: (task: Task) => void
+  readonly readOnly: boolean
+}
+
+async function openImports(setup: ImportsSetup): Promise<Imports> {
+  const { config, log, db, stores, relay, downloading, onTask, readOnly } = setup
   const { enabled_import_methods: enabled, worker_self_reference_url, public_endpoint } = config.DEFAULT
   const methods = [glanceDirect, copyImage(stores), ...downloading]
   const known = (name: string) => methods.some((method) => method.name === name)
   const runner = openRunner({ db, log, limit: config.wsgi.task_pool_threads, keepMs: taskKeepMs(config), onTask })
   const selfUrl = (worker_self_reference_url ?? public_endpoint)?.replace(/\/+$/, '')
-  const plugins = await openPlugins(config.image_import_opts.image_import_plugins, config.group, {
-    formats: {
-      vmdkAllowedTypes: config.image_format.vmdk_allowed_types,
-      gptNonfatal: config.image_format.gpt_safety_checks_nonfatal,
-    },
-    log,
-    programSeconds: config.glimpse.import_program_timeout,
-  })
+  const plugins = await openConfiguredPlugins(config, log)
   const imports = { methods, plugins, runner, selfUrl, relay }
   try {
     const directory = stagingDirectory(config)
     const { fileStore } = await import('./store/drivers/file.ts')
     const options = { ...config.group(STAGING_STORE, fileStore.options), filesystem_store_datadirs: [] }
-    const driver = await fileStore.open({ ...options, filesystem_store_datadir: directory })
+    const driver = await fileStore.open({ ...options, filesystem_store_datadir: directory }, undefined, readOnly)
     return { ...imports, offered: enabled.filter(known), staging: openStaging(driver, directory) }
   } catch (error) {
     if (!hasKind(error, 'invalid')) throw error
@@ -313,6 +333,16 @@ async function openImports(
     return { ...imports, offered: [], staging: noStaging('Images cannot be imported at this site.') }
   }
 }
+
+const openConfiguredPlugins = (config: Config, log: Log) =>
+  openPlugins(config.image_import_opts.image_import_plugins, config.group, {
+    formats: {
+      vmdkAllowedTypes: config.image_format.vmdk_allowed_types,
+      gptNonfatal: config.image_format.gpt_safety_checks_nonfatal,
+    },
+    log,
+    programSeconds: config.glimpse.import_program_timeout,
+  })
 
 async function openConfiguredDownloads(config: Config) {
   const { auth_url: authUrl } = config.keystone_authtoken
@@ -330,7 +360,7 @@ async function openConfiguredDownloads(config: Config) {
 }
 
 /** Of the reserved store where stores have names, else of `node_staging_uri`: as upstream has it. */
-function stagingDirectory(config: Config): string {
+export function stagingDirectory(config: Config): string {
   if (Object.keys(config.DEFAULT.enabled_backends ?? {}).length > 0) {
     return resolve(config.os_glance_staging_store.filesystem_store_datadir)
   }
@@ -483,14 +513,18 @@ async function adoptRecords({ dir, layout }: CachePlace, name: string, central: 
 
 /** Who authenticates: the built-in identity, Keystone, or nobody, as `[paste_deploy] flavor` says. */
 async function openIdentity(config: Config, log: Log, given: IdentityProvider | undefined): Promise<IdentityProvider> {
+  checkPipeline(config)
+  const provider = given ?? (await openProvider(config, log, flavorsOf(config).includes('keystone')))
+  return config.DEFAULT.allow_anonymous_access ? anonymous(provider) : provider
+}
+
+function checkPipeline(config: Config): void {
   const flavors = flavorsOf(config)
   for (const part of flavors) {
     if (!['', 'keystone', 'caching', 'cachemanagement'].includes(part)) {
       throw new ServiceError('invalid', `[paste_deploy] flavor = ${flavors.join('+')}: unknown pipeline`)
     }
   }
-  const provider = given ?? (await openProvider(config, log, flavors.includes('keystone')))
-  return config.DEFAULT.allow_anonymous_access ? anonymous(provider) : provider
 }
 
 export async function openProvider(config: Config, log: Log, keystone: boolean): Promise<IdentityProvider> {
@@ -509,62 +543,75 @@ async function openLimits(config: Config, log: Log): Promise<ProjectLimits | und
 }
 
 /** The options with those of the group that `auth_section` names in their place. */
-const withLogin = <Options extends { readonly auth_section: string | undefined }>(
+export const withLogin = <Options extends { readonly auth_section: string | undefined }>(
   config: Config,
   options: Options,
 ): Options => (options.auth_section ? { ...options, ...config.group(options.auth_section, keystonePlugin) } : options)
 
-async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
-  const load = async (type: string): Promise<StoreType> => {
-    const found = STORE_TYPES[type]
-    if (found === undefined) {
-      throw new ServiceError(
-        'invalid',
-        `Unknown store type "${type}"; known are: ${Object.keys(STORE_TYPES).join(', ')}`,
-      )
-    }
-    return found()
+/** A store as the configuration has it; `group` holds its options. */
+export interface PlannedStore {
+  readonly id: string
+  readonly type: string
+  readonly group: string
+}
+export interface StoresPlan {
+  readonly multi: boolean
+  /** Undefined where the configuration names none. */
+  readonly defaultStore: string | undefined
+  readonly stores: readonly PlannedStore[]
+}
+
+/** Which stores the configuration asks for, whether they can be had or not. */
+export function plannedStores({ DEFAULT, glance_store }: Config): StoresPlan {
+  const backends = Object.entries(DEFAULT.enabled_backends ?? {})
+  if (backends.length > 0) {
+    const stores = backends.map(([id, type]) => ({ id, type, group: id }))
+    return { multi: true, defaultStore: glance_store.default_backend, stores }
   }
-  const reach = reachOf(config)
-  const backends = config.DEFAULT.enabled_backends
-  if (backends === undefined || Object.keys(backends).length === 0) {
-    // Upstream's single-store mode: one store takes data; from the others, what locations of old name is read.
-    const defaultStore = typeNamed(config.glance_store.default_store)
-    const others = config.glance_store.stores.map(typeNamed).filter((type) => {
-      if (!Object.hasOwn(STORE_TYPES, type)) log.warn(`[glance_store] stores: there is no store type "${type}" here`)
-      return Object.hasOwn(STORE_TYPES, type)
-    })
-    const open = async (type: string) => {
-      const store = await load(type)
-      return { id: type, driver: await store.open(config.group('glance_store', store.options), reach) }
-    }
-    return openStores({
-      multi: false,
-      defaultStore,
-      stores: await Promise.all([...new Set([defaultStore, ...others])].map(open)),
-    })
+  // Upstream's single-store mode: one store takes data; from the others, what locations of old name is read.
+  const defaultStore = typeNamed(glance_store.default_store)
+  const types = new Set([defaultStore, ...glance_store.stores.map(typeNamed)])
+  const stores = [...types].map((type) => ({ id: type, type, group: 'glance_store' }))
+  return { multi: false, defaultStore, stores }
+}
+
+export const isStoreType = (type: string): boolean => Object.hasOwn(STORE_TYPES, type)
+
+/** Throws `invalid`. */
+export async function openStoreDriver(config: Config, { type, group }: PlannedStore, readOnly: boolean) {
+  const load = isStoreType(type) ? STORE_TYPES[type] : undefined
+  if (load === undefined) {
+    throw new ServiceError('invalid', `Unknown store type "${type}"; known are: ${Object.keys(STORE_TYPES).join(', ')}`)
   }
+  const store = await load()
+  return store.open(config.group(group, store.options), reachOf(config), readOnly)
+}
+
+async function openConfiguredStores(config: Config, log: Log, readOnly: boolean): Promise<Stores> {
+  const { multi, defaultStore = '', stores } = plannedStores(config)
   const opened = []
-  for (const [id, type] of Object.entries(backends)) {
+  for (const planned of stores) {
+    const { id, type } = planned
     if (id.startsWith('os_glance_'))
       throw new ServiceError('invalid', `enabled_backends: the prefix of "${id}" is reserved`)
-    const store = await load(type)
-    const { store_description, weight } = config.storeGroup(id)
-    opened.push({
-      id,
-      driver: await store.open(config.group(id, store.options), reach),
-      description: store_description,
-      weight,
-    })
+    if (!multi && id !== defaultStore && !isStoreType(type)) {
+      log.warn(`[glance_store] stores: there is no store type "${type}" here`)
+      continue
+    }
+    const driver = await openStoreDriver(config, planned, readOnly)
+    if (!multi) opened.push({ id, driver })
+    else {
+      const { store_description, weight } = config.storeGroup(id)
+      opened.push({ id, driver, description: store_description, weight })
+    }
   }
-  const defaultStore = config.glance_store.default_backend
-  if (defaultStore === undefined || !Object.hasOwn(backends, defaultStore)) {
+  if (multi && !stores.some(({ id }) => id === defaultStore)) {
     throw new ServiceError(
       'invalid',
-      `[glance_store] default_backend must name one of: ${Object.keys(backends).join(', ')}`,
+      `[glance_store] default_backend must name one of: ${stores.map(({ id }) => id).join(', ')}`,
     )
   }
-  return openStores({ multi: true, defaultStore, stores: opened })
+  return openStores({ multi, defaultStore, stores: opened })
 }
 
 /** A store type by one of its other names: as a scheme, or as the class of upstream's driver. */
@@ -597,6 +644,8 @@ function readCustomProperties(config: Config): CustomProperties {
   }
   return { properties, required }
 }
+
+const silentNotifier = (): Notifier => announcer({ drivers: [], publisher: '', disabled: [], drainMs: 0 })
 
 async function openNotifier(config: Config, log: Log): Promise<Notifier> {
   const names = new Set(config.oslo_messaging_notifications.driver)
@@ -634,11 +683,52 @@ const queueLimits = ({ glimpse }: Config) => ({
 
 async function openMessaging(config: Config, log: Log, envelope: boolean): Promise<readonly NotifyDriver[]> {
   const { rabbitDriver } = await import('./notify/drivers/rabbit.ts')
-  const { transport_url: transportUrl, control_exchange: exchange } = config.DEFAULT
-  const { oslo_messaging_notifications: notifications, oslo_messaging_rabbit: rabbit } = config
-  return [
-    rabbitDriver({ transportUrl, exchange, notifications, rabbit, limits: queueLimits(config), log }, { envelope }),
+  return [rabbitDriver(rabbitConfig(config, log), { envelope })]
+}
+
+const rabbitConfig = (config: Config, log: Log) => ({
+  transportUrl: config.DEFAULT.transport_url,
+  exchange: config.DEFAULT.control_exchange,
+  notifications: config.oslo_messaging_notifications,
+  rabbit: config.oslo_messaging_rabbit,
+  limits: queueLimits(config),
+  log,
+})
+
+/**
+ * Logs in to every host of the message broker, and out again: why each refuses, by `host:port`. Throws `invalid` when
+ * the options are wrong.
+ */
+export async function tryBroker(config: Config, log: Log): Promise<ReadonlyMap<string, unknown>> {
+  const { tryRabbit } = await import('./notify/drivers/rabbit.ts')
+  return tryRabbit(rabbitConfig(config, log))
+}
+
+export const isNotifyDriver = (name: string): boolean => name === 'routing' || Object.hasOwn(NOTIFY_DRIVERS, name)
+
+/** Reads what the options name, and gives what would keep the service from starting. */
+export async function unusableParts(config: Config, log: Log): Promise<readonly string[]> {
+  const parts: readonly (() => unknown)[] = [
+    () => openProtection(config, { allows: () => true }, log),
+    () => readCustomProperties(config),
+    () => openConfiguredPlugins(config, log),
+    () => openKeys(config, log),
+    () => stagingDirectory(config),
+    () => checkPipeline(config),
+    async () => {
+      if (config.oslo_messaging_notifications.driver.includes('routing')) await openRouting(config, log)
+    },
   ]
+  const unusable: string[] = []
+  for (const open of parts) {
+    try {
+      await open()
+    } catch (error) {
+      if (!hasKind(error, 'invalid')) throw error
+      unusable.push(error.message)
+    }
+  }
+  return unusable
 }
 
 async function openWebhooks(config: Config, log: Log): Promise<readonly NotifyDriver[]> {

@@ -50,6 +50,7 @@ async function glimpseCommand(): Promise<Command> {
   const { identityCommand } = await import('./identity.ts')
   const { serveStandalone, openStandaloneIn } = await import('./serve.ts')
   const { addPartsCommands } = await import('./schema.ts')
+  const { takeoverCommand } = await import('./takeover.ts')
   const command = new Command()
     .description('An OpenStack Image service. Without a command it serves, with everything it needs in one folder.')
     .option('--data <dir>', 'folder of the database, the images and clouds.yaml', './data')
@@ -60,6 +61,7 @@ async function glimpseCommand(): Promise<Command> {
   command.action((options: Parameters<typeof serveStandalone>[1]) => serveStandalone(read, options))
   identityCommand(command, openStandaloneIn)
   addPartsCommands(command, read)
+  takeoverCommand(command, read)
   return command
 }
 

@@ -3,7 +3,7 @@ import { GROUPS, storeOptions } from './groups.ts'
 import { printEntry } from './ini.ts'
 import type { Option, OptionGroup, Values } from './options.ts'
 import { groupKey, loadSettings, type Setting, type Settings, type Sources } from './sources.ts'
-import { explainUnknown, namesOf } from './unknown.ts'
+import { classifyUnknown, explainUnknown, namesOf, type UnknownSetting } from './unknown.ts'
 
 /** Every option of every group, frozen, and the ways to the rest. */
 export type Config = { readonly [Group in keyof typeof GROUPS]: Values<(typeof GROUPS)[Group]> } & ConfigTools
@@ -20,6 +20,12 @@ export interface ConfigTools {
   storeGroup(name: string): Values<typeof storeOptions>
   /** What the operator should change. Complete once every group has been asked for. */
   warnings(): readonly string[]
+  /** The part of the warnings that is about older names of options. */
+  deprecations(): readonly string[]
+  /** What stands in the files and has no effect. Complete once every group has been asked for. */
+  unknown(): readonly UnknownSetting[]
+  /** Whether anybody has set the option, under any of its names. */
+  isSet(group: string, name: string): boolean
   /** Groups and options known so far. */
   declared(): ReadonlyMap<string, OptionGroup>
   /** Where `name` (a file or directory) is: beside the configuration files or in the standard directories. */
@@ -28,14 +34,15 @@ export interface ConfigTools {
 
 /**
  * Reads the configuration. Throws one `invalid` with a single line for the operator when a file cannot be read or a
- * value is wrong. Reads small files synchronously: meant for start and reload.
+ * value is wrong; with `wrong`, that hears about each wrong value, and the default stands in for it. Reads small files
+ * synchronously: meant for start and reload.
  */
-export function readConfig(sources: Sources): Config {
+export function readConfig(sources: Sources, wrong?: (message: string) => void): Config {
   const settings = loadSettings(sources)
   const declared = new Map<string, OptionGroup>(Object.entries(GROUPS))
   const stores = new Set<string>()
   const notes = new Set<string>()
-  const reader = createReader({ settings, declared, stores, note: (warning) => notes.add(warning) })
+  const reader = createReader({ settings, declared, stores, note: (warning) => notes.add(warning), wrong })
 
   const groups = Object.fromEntries(Object.entries(GROUPS).map(([name, options]) => [name, reader(name, options)])) as {
     [Group in keyof typeof GROUPS]: Values<(typeof GROUPS)[Group]>
@@ -49,12 +56,19 @@ export function readConfig(sources: Sources): Config {
   }
   // Store types are loaded after the configuration: until then nobody knows what their groups may hold.
   const isUndecided = (key: string) => stores.has(key) || key === BACKEND_DEFAULTS || key.startsWith('os_glance_')
+  const unknown = () => classifyUnknown(settings.inFiles, declared, isUndecided)
   return Object.freeze({
     ...groups,
     files: settings.files,
     group,
     storeGroup: (name: string) => group(name, storeOptions),
-    warnings: () => [...notes, ...explainUnknown(settings.inFiles, declared, isUndecided)],
+    warnings: () => [...notes, ...explainUnknown(unknown())],
+    deprecations: () => [...notes],
+    unknown,
+    isSet: (name: string, option: string) => {
+      const found = declared.get(name)?.[option]
+      return settings.find(namesOf(name, option, (found as Option | undefined)?.deprecated)).length > 0
+    },
     declared: () => declared,
     findFile: settings.findFile,
   })
@@ -68,12 +82,14 @@ interface Reading {
   /** Keys of the groups that fall back to `[backend_defaults]`. */
   readonly stores: ReadonlySet<string>
   note(warning: string): void
+  /** Hears of wrong values, which are errors where nobody does. */
+  readonly wrong: ((message: string) => void) | undefined
 }
 
 type Reader = <Group extends OptionGroup>(group: string, options: Group) => Values<Group>
 
 function createReader(reading: Reading): Reader {
-  const { note } = reading
+  const { note, wrong } = reading
   const value = (group: string, name: string, option: Option): unknown => {
     const found = lookUp(reading, group, name, option)
     const last = found.at(-1)
@@ -88,7 +104,10 @@ function createReader(reading: Reading): Reader {
             .map((one) => one.value)
             .join(', ')
             .replaceAll('\n', '\\n')
-      throw new ServiceError('invalid', `${last.where}: [${group}] ${name} = ${shown}: ${(error as Error).message}`)
+      const message = `${last.where}: [${group}] ${name} = ${shown}: ${(error as Error).message}`
+      if (wrong === undefined) throw new ServiceError('invalid', message)
+      wrong(message)
+      return option.default
     }
   }
   return <Group extends OptionGroup>(group: string, options: Group) =>

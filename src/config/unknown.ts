@@ -59,42 +59,65 @@ function oneOf(...patterns: readonly string[]): RegExp {
   return new RegExp(`^(?:${patterns.join('|')})$`)
 }
 
-/** What an operator should hear about `settings`, given everything that is declared. */
-export function explainUnknown(
+/** A setting that no declaration asks for. */
+export interface UnknownSetting {
+  readonly group: string
+  readonly name: string
+  /** `FILE:LINE` */
+  readonly where: string
+  /**
+   * `removed`: of an older release; `elsewhere`: of a part or a store that is not there; the others are nobody's: an
+   * option of a known group, and a group.
+   */
+  readonly kind: 'removed' | 'elsewhere' | 'option' | 'group'
+  /** What has taken the place of a removed option, or the name that may have been meant. */
+  readonly hint?: string | undefined
+}
+
+/** What in `settings` has no effect, given everything that is declared. */
+export function classifyUnknown(
   settings: readonly Setting[],
   declared: ReadonlyMap<string, OptionGroup>,
   isUndecided: (group: string) => boolean,
-): readonly string[] {
+): readonly UnknownSetting[] {
   const known = knownNames(declared)
-  const obsolete = new Map<string, Set<string>>()
-  const mistakes = new Set<string>()
-  for (const { group, name, where } of settings) {
+  return settings.flatMap(({ group, name, where }): readonly UnknownSetting[] => {
     const key = groupKey(group)
+    const setting = { group, name, where }
     const options = known.get(key)
-    if (options?.has(name)) continue
-    if (OBSOLETE[key]?.test(name)) {
-      obsolete.set(group, (obsolete.get(group) ?? new Set()).add(name))
-    } else if (options !== undefined) {
+    if (options?.has(name)) return []
+    if (OBSOLETE[key]?.test(name)) return [{ ...setting, kind: 'removed', hint: ADVICE[`${key}.${name}`] }]
+    if (options !== undefined) {
       const hint = nearest(name, options)
-      if (hint === undefined && ELSEWHERE[key]?.test(name)) continue
-      mistakes.add(`${where}: unknown option [${group}] ${name}${hint === undefined ? '' : `, did you mean ${hint}?`}`)
-    } else if (!GROUPS_ELSEWHERE.test(key) && !isUndecided(key)) {
-      const hint = nearest(group, known.keys())
-      const file = where.replace(/:\d+$/, '')
-      mistakes.add(`${file}: unknown group [${group}]${hint === undefined ? '' : `, did you mean [${hint}]?`}`)
+      const elsewhere = hint === undefined && ELSEWHERE[key]?.test(name) === true
+      return [{ ...setting, kind: elsewhere ? 'elsewhere' : 'option', hint }]
     }
-  }
-  return [...[...obsolete].flatMap(([group, names]) => explainObsolete(group, [...names])), ...mistakes]
+    if (isUndecided(key)) return []
+    if (GROUPS_ELSEWHERE.test(key)) return [{ ...setting, kind: 'elsewhere' }]
+    return [{ ...setting, kind: 'group', hint: nearest(group, known.keys()) }]
+  })
 }
 
-/** One line for all of a group, and one for each option that has a successor. */
-function explainObsolete(group: string, names: readonly string[]): readonly string[] {
-  const advised = names.flatMap((name) => {
-    const advice = ADVICE[`${groupKey(group)}.${name}`]
-    return advice === undefined ? [] : [`[${group}] ${name} has no effect any more: ${advice}`]
+/** What an operator should hear about them: a line for the removed options of each group, and one for each mistake. */
+export function explainUnknown(unknown: readonly UnknownSetting[]): readonly string[] {
+  const removed = unknown.filter(({ kind }) => kind === 'removed')
+  const lines = [...new Set(removed.map(({ group }) => group))].flatMap((group) => {
+    const ofGroup = removed.filter((one) => one.group === group)
+    const gone = ofGroup.filter(({ hint }) => hint === undefined).map(({ name }) => name)
+    const replaced = ofGroup.filter(({ hint }) => hint !== undefined)
+    return [
+      ...(gone.length === 0 ? [] : [`Without effect any more in [${group}]: ${[...new Set(gone)].join(', ')}`]),
+      ...replaced.map(({ name, hint }) => `[${group}] ${name} has no effect any more: ${hint}`),
+    ]
   })
-  const rest = names.filter((name) => ADVICE[`${groupKey(group)}.${name}`] === undefined)
-  return [...(rest.length === 0 ? [] : [`Without effect any more in [${group}]: ${rest.join(', ')}`]), ...advised]
+  const mistakes = unknown.flatMap(({ kind, group, name, where, hint }) => {
+    if (kind === 'option')
+      return [`${where}: unknown option [${group}] ${name}${hint === undefined ? '' : `, did you mean ${hint}?`}`]
+    if (kind !== 'group') return []
+    const file = where.replace(/:\d+$/, '')
+    return [`${file}: unknown group [${group}]${hint === undefined ? '' : `, did you mean [${hint}]?`}`]
+  })
+  return [...new Set([...lines, ...mistakes])]
 }
 
 function knownNames(declared: ReadonlyMap<string, OptionGroup>): ReadonlyMap<string, ReadonlySet<string>> {

@@ -79,6 +79,22 @@ export function openPolicy(options: PolicyOptions): PolicyEnforcer & { close(): 
   }
 }
 
+/** What a policy file says. */
+export interface PolicyFile {
+  readonly path: string
+  readonly rules: ReadonlyMap<string, Check>
+}
+
+/** The files that are there, in the order in which they are read. Throws `invalid` for one that cannot be. */
+export const readPolicyFiles = (options: PolicyOptions): readonly PolicyFile[] =>
+  policyFiles(options)
+    .filter((path) => statSync(path, { throwIfNoEntry: false }) !== undefined)
+    .map((path) => ({ path, rules: new Map(readPolicyFile(path, options.warn)) }))
+
+/** Attributes of the caller that checks may ask for. */
+export const isCredential = (name: string): boolean =>
+  name === 'system' || Object.hasOwn(credentialsOf({} as Identity), name)
+
 /** Whether the rule `context_is_admin` makes the caller an admin. */
 export const isAdmin = (enforcer: PolicyEnforcer, identity: Identity): boolean =>
   identity.isAdmin === true || enforcer.allows('context_is_admin', identity, credentialsOf(identity))

@@ -65,6 +65,8 @@ export interface StoreDriver {
 
   /** Bytes that can still be written. */
   freeBytes?(options: CallOptions): Promise<number>
+  /** Local directories that data is kept in. */
+  readonly directories?: readonly string[]
   /** What `GET /v2/info/stores/detail` shows of this store. */
   properties?(): Readonly<Record<string, unknown>>
 }
@@ -80,8 +82,11 @@ export interface Reach {
 export interface StoreType<Group extends OptionGroup = OptionGroup> {
   readonly type: string
   readonly options: Group
-  /** Throws `invalid` with a message for the operator when the configuration cannot work. */
-  open(config: Values<Group>, reach?: Reach): Promise<StoreDriver>
+  /**
+   * Throws `invalid` with a message for the operator when the configuration cannot work. With `readOnly`, nothing is
+   * made ready for data, and nobody will write, delete or sweep.
+   */
+  open(config: Values<Group>, reach?: Reach, readOnly?: boolean): Promise<StoreDriver>
 }
 
 /** Gives `open` its argument's type from `options`. */

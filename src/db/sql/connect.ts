@@ -9,7 +9,7 @@ import { type LocationCipher, locationCipher } from './location-cipher.ts'
 import { requireFittingKey } from './location-rows.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
-import { prepareSchema } from './prepare.ts'
+import { prepareSchema, readSchema } from './prepare.ts'
 import { type Connection, type ConnectOptions, connect } from './session.ts'
 import { taskRepository } from './tasks.ts'
 import { workerRepository } from './workers.ts'
@@ -88,10 +88,10 @@ const connected = async <T>(
 }
 
 /** The connection alone, for those who look after the schema; nothing is asked of the database yet. */
-export const connectDatabase = (settings: DatabaseSettings): Promise<Connection> => {
+export const connectDatabase = (settings: DatabaseSettings, options: ConnectOptions = {}): Promise<Connection> => {
   if (settings.connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
   const patience = { connections: MANAGER_CONNECTIONS, busyTimeoutMs: MANAGER_PATIENCE_MS }
-  return connect(settings.connection, { ...optionsOf(settings), ...patience })
+  return connect(settings.connection, { ...optionsOf(settings), ...patience, ...options })
 }
 
 export interface OpenConnection {
@@ -104,8 +104,8 @@ export interface OpenConnection {
 
 /**
  * Opens the database that a SQLAlchemy URL names; an empty one gets the schema. A server that is away is tried again
- * as the settings say. Throws `invalid` for a URL that cannot be served or a key that does not fit, `unavailable` when
- * the database cannot be opened or its schema is of a release that is too old.
+ * as the settings say. With `readOnly`, nothing is made. Throws `invalid` for a URL that cannot be served or a key that
+ * does not fit, `unavailable` when the database cannot be opened or its schema is of a release that is too old.
  */
 export const openConnection = async (
   from: string | DatabaseSettings,
@@ -115,9 +115,9 @@ export const openConnection = async (
   const { warn = () => undefined, ...connecting } = options
   const cipher = locationCipher(settings.metadata_encryption_key)
   const [raw, found] = await connected(settings, connecting, async (db) => {
-    const prepared = await prepareSchema(db)
+    const schema = await (options.readOnly ? readSchema : prepareSchema)(db)
     await requireFittingKey(db, cipher)
-    return prepared
+    return schema
   })
   for (const line of found.warnings) warn(line)
   return { connection: { ...raw, facts: withParts(raw.facts, found.parts) }, cipher, lag: found.lag }

@@ -53,6 +53,17 @@ export const prepareSchema = async (db: Connection): Promise<PreparedSchema> => 
   if (unfinished) await changeSchema(db, async () => undefined)
   if (unfinished || !found?.tables) found = await db.read((session) => survey(db, session))
   if (found === undefined) throw new ServiceError('unavailable', 'The database was emptied meanwhile')
+  return described(db, found)
+}
+
+/** The same of a database that is only to be read: nothing is made. Throws `unavailable` for an empty one, too. */
+export const readSchema = async (db: Connection): Promise<PreparedSchema> => {
+  const found = await db.read((session) => survey(db, session))
+  if (found === undefined) throw new ServiceError('unavailable', 'The database is empty')
+  return described(db, found)
+}
+
+const described = (db: Connection, found: NonNullable<Awaited<ReturnType<typeof survey>>>): PreparedSchema => {
   const lacking = lackingParts(db.facts.name, found.parts).length
   const lag =
     found.level.expand === NEWEST_LEVEL.expand

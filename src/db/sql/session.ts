@@ -31,6 +31,8 @@ export interface ConnectOptions {
   readonly parameters?: string
   /** `[database] mysql_sql_mode`. */
   readonly sqlMode?: string
+  /** Whoever writes is refused, by the database itself. */
+  readonly readOnly?: boolean
   /** Sees every statement of SQLite. */
   readonly trace?: (sql: string, parameters: readonly unknown[]) => void
 }
@@ -181,8 +183,8 @@ const connectDrivers = async (
 
 /** One connection serves both. */
 const connectSqlite = (path: string, options: ConnectOptions): Promise<Connection> => {
-  const { synchronous = true, busyTimeoutMs = PATIENCE_MS, trace } = options
-  const dialect = sqliteDialect({ path, synchronous, trace })
+  const { synchronous = true, busyTimeoutMs = PATIENCE_MS, readOnly, trace } = options
+  const dialect = sqliteDialect({ path, synchronous, readOnly, trace })
   const driver = dialect.createDriver()
   const settings = { read: { accessMode: 'read only' }, write: { accessMode: 'read write' } } as const
   return connectDrivers({ reader: driver, writer: driver, dialect, settings }, SQLITE, busyTimeoutMs)
@@ -212,7 +214,7 @@ const connectServer = async (url: ServerUrl, options: ConnectOptions): Promise<C
   const { busyTimeoutMs = PATIENCE_MS, sqlMode = 'TRADITIONAL' } = options
   const session = url.kind === 'mysql' && sqlMode !== '' ? [...common, `set sql_mode = '${sqlMode}'`] : common
   const pool = { connections, waitMs, idleMs }
-  const dialect = await open(url, { ...pool, session: [...session, ...writer] })
+  const dialect = await open(url, { ...pool, session: [...session, ...(options.readOnly ? reader : writer)] })
   const readDialect = await open(url, { ...pool, session: [...session, ...reader] })
   const drivers = {
     reader: readDialect.createDriver(),

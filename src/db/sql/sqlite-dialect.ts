@@ -18,6 +18,8 @@ export interface SqliteOptions {
   readonly path: string
   /** Whether a commit survives a power failure (FULL) or only a crash of the process (NORMAL). */
   readonly synchronous: boolean
+  /** Nothing is changed, not even the mode of the journal; the file must be there. */
+  readonly readOnly?: boolean | undefined
   readonly trace?: ((sql: string, parameters: readonly unknown[]) => void) | undefined
 }
 
@@ -111,8 +113,9 @@ const createDriver = (options: SqliteOptions): Driver => {
 
   return {
     async init() {
-      database = new DatabaseSync(options.path, { timeout: START_TIMEOUT_MS, enableForeignKeyConstraints: true })
-      database.exec('PRAGMA journal_mode = WAL')
+      const { path, readOnly = false } = options
+      database = new DatabaseSync(path, { timeout: START_TIMEOUT_MS, enableForeignKeyConstraints: true, readOnly })
+      if (!readOnly) database.exec('PRAGMA journal_mode = WAL')
       database.exec(`PRAGMA synchronous = ${options.synchronous ? 'FULL' : 'NORMAL'}`)
       database.exec(`PRAGMA cache_size = -${CACHE_KIB}`)
       database.exec('PRAGMA temp_store = MEMORY')

@@ -164,6 +164,22 @@ export function amqpSender(options: AmqpOptions): Sender {
   }
 }
 
+/** Logs in to each host and out again: why one refuses, by `host:port`; undefined where it does not. */
+export async function tryHosts(options: AmqpOptions): Promise<ReadonlyMap<string, unknown>> {
+  const found = options.broker.hosts.map(async (host) => {
+    const name = `${host.hostname}:${host.port}`
+    try {
+      const connection = await connectTo(host, options)
+      connection.on('error', () => undefined)
+      await hangUp(connection)
+      return [name, undefined] as const
+    } catch (error) {
+      return [name, error] as const
+    }
+  })
+  return new Map(await Promise.all(found))
+}
+
 async function connectTo(host: BrokerHost, options: AmqpOptions): Promise<ChannelModel> {
   const { hostname, port, username, password } = host
   const login = { PLAIN: credentials.plain, AMQPLAIN: credentials.amqplain, EXTERNAL: credentials.external }

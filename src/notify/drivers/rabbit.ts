@@ -5,7 +5,7 @@ import type { Log } from '../../log.ts'
 import type { NotifyDriver } from '../driver.ts'
 import { type QueueOptions, queued } from '../queue.ts'
 import { parseTransportUrl } from '../transport-url.ts'
-import { amqpSender } from './amqp.ts'
+import { type AmqpOptions, amqpSender, tryHosts } from './amqp.ts'
 
 type RabbitOptions = Values<typeof oslo_messaging_rabbit>
 
@@ -21,6 +21,21 @@ export interface RabbitConfig {
 
 /** The driver `messagingv2`, or `messaging` without the envelope. Throws `invalid`. */
 export function rabbitDriver(config: RabbitConfig, { envelope }: { readonly envelope: boolean }): NotifyDriver {
+  const { rabbit, ...amqp } = brokerOptions(config, envelope)
+  const { rabbit_retry_interval: start, rabbit_retry_backoff: step, rabbit_interval_max: max } = rabbit
+  return queued(amqpSender(amqp), {
+    ...config.limits,
+    retries: config.notifications.retry,
+    pauseMs: (failures) => Math.min(start + step * (failures - 1), max) * 1000,
+    log: config.log,
+  })
+}
+
+/** Why each host of the broker does not let us in; undefined where it does. Throws `invalid`. */
+export const tryRabbit = (config: RabbitConfig): Promise<ReadonlyMap<string, unknown>> =>
+  tryHosts(brokerOptions(config, true))
+
+function brokerOptions(config: RabbitConfig, envelope: boolean): AmqpOptions & { readonly rabbit: RabbitOptions } {
   const { notifications, log } = config
   const { scheme, query, ...broker } = parseTransportUrl(notifications.transport_url || config.transportUrl)
   if (!['rabbit', 'kombu'].includes(scheme))
@@ -36,7 +51,8 @@ export function rabbitDriver(config: RabbitConfig, { envelope }: { readonly enve
   if (rabbit.ssl && rabbit.ssl_ca_file === '')
     log.warn("[oslo_messaging_rabbit] ssl without ssl_ca_file: the broker's certificate is not checked")
 
-  const sender = amqpSender({
+  return {
+    rabbit,
     broker: { ...broker, hosts: shuffled(broker.hosts) },
     exchange: config.exchange,
     topics: notifications.topics,
@@ -57,14 +73,7 @@ export function rabbitDriver(config: RabbitConfig, { envelope }: { readonly enve
         }
       : undefined,
     log,
-  })
-  const { rabbit_retry_interval: start, rabbit_retry_backoff: step, rabbit_interval_max: max } = rabbit
-  return queued(sender, {
-    ...config.limits,
-    retries: notifications.retry,
-    pauseMs: (failures) => Math.min(start + step * (failures - 1), max) * 1000,
-    log,
-  })
+  }
 }
 
 const TLS_VERSIONS = {

@@ -20,7 +20,7 @@ import type { ImageId, LocationUri } from '../../domain/ids.ts'
 import { abortable, type ByteSource, exactLength } from '../../io/bytes.ts'
 import { fileSource, openBuffers, type ReadableFile } from '../../io/file-source.ts'
 import { writeAll } from '../../io/write-all.ts'
-import { defineStore, guarded, type StoreDriver, type WriteOptions, type Written } from '../driver.ts'
+import { defineStore, guarded, type Reach, type StoreDriver, type WriteOptions, type Written } from '../driver.ts'
 
 const DEFAULT_DATADIR = '/var/lib/glance/images'
 
@@ -93,11 +93,11 @@ const THREADS = Math.max(1, Math.floor(Number(process.env['UV_THREADPOOL_SIZE'] 
 const SYNCS_AT_A_TIME = Math.max(1, Math.floor(THREADS / 2))
 const FLUSH_EVERY = 67_108_864
 
-async function openFileDriver(config: Values<typeof options>): Promise<StoreDriver> {
+async function openFileDriver(config: Values<typeof options>, _reach?: Reach, readOnly = false): Promise<StoreDriver> {
   const datadirs = parseDatadirs(config)
   const permissions = parsePermissions(config.filesystem_store_file_perm)
   const mountpoints = await readMountpoints(config.filesystem_store_metadata_file)
-  for (const { path } of datadirs) await prepareDatadir(path, permissions)
+  if (!readOnly) for (const { path } of datadirs) await prepareDatadir(path, permissions)
 
   const { filesystem_thin_provisioning: thin, filesystem_store_chunk_size: chunkSize } = config
   const writeChunk = thin ? sparseWriter(chunkSize) : writeAll
@@ -217,6 +217,7 @@ async function openFileDriver(config: Values<typeof options>): Promise<StoreDriv
     },
     close: async () => undefined,
     freeBytes: async () => Math.max(...(await Promise.all(datadirs.map(({ path }) => freeIn(path))))),
+    directories: datadirs.map(({ path }) => path),
     properties: () => ({
       data_dir: datadirs.map(({ path }) => path).join(','),
       chunk_size: chunkSize,
