@@ -10,9 +10,11 @@ import { basename, join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { matrixOf, questions } from '../test/policy/checks.ts'
-import { askServer } from '../test/policy/operations.ts'
+import { askServer, configOf } from '../test/policy/operations.ts'
 import { type Matrix, print } from '../test/policy/situations.ts'
 import { glanceVenv, identityHeaders, startGlance } from '../test/support/servers/glance.ts'
+import { startPostgres } from '../test/support/servers/sql.ts'
+import { serving, startWebServer } from '../test/support/servers/web.ts'
 
 const wanted = process.argv[2]
 const venv = await glanceVenv()
@@ -27,11 +29,19 @@ if (wanted !== 'requests') {
   await save('rules', matrixOf(asked, answers))
 }
 if (wanted !== 'rules') {
-  const glance = await startGlance()
+  const web = await startWebServer()
+  web.on('/data', serving(Buffer.from('data')))
+  // On SQLite it fails now and then, when work goes on in the background.
+  const sql = await startPostgres()
+  const glance = await startGlance({
+    config: { ...configOf(web.port), database: { connection: await sql.database() } },
+  })
   try {
-    await save('requests', await askServer({ url: glance.url, identify: identityHeaders }))
+    await save('requests', await askServer({ url: glance.url, web: web.url, identify: identityHeaders }))
   } finally {
     await glance.stop()
+    await sql.stop()
+    await web.close()
   }
 }
 

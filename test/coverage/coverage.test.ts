@@ -7,10 +7,11 @@ import { STATUS } from '../../src/api/http/errors.ts'
 import { IGNORED_OPTIONS } from '../../src/cli/takeover/ignored-options.ts'
 import { GROUPS, storeOptions } from '../../src/config/groups.ts'
 import { RULES, type Rule } from '../../src/policy/rules.ts'
-import { askServer } from '../policy/operations.ts'
+import { askServer, configOf } from '../policy/operations.ts'
 import { parse, transcripts } from '../support/golden.ts'
 import { root } from '../support/product.ts'
 import { startServer, type TestServer } from '../support/server.ts'
+import { serving, startWebServer } from '../support/servers/web.ts'
 
 /** The lists only shrink: what is on one must still lack what the list is about. */
 const list = async (name: string): Promise<readonly string[]> =>
@@ -67,7 +68,10 @@ describe('coverage', () => {
   })
 
   it('a route asks no rules but those that it says', async (t) => {
-    const server = await startServer()
+    const web = await startWebServer()
+    t.after(() => web.close())
+    web.on('/data', serving(Buffer.from('data')))
+    const server = await startServer({ config: configOf(web.port) })
     t.after(() => server.close())
     const described = await describedRoutes(server)
     const { policy } = server.app.core
@@ -82,6 +86,7 @@ describe('coverage', () => {
     const untold = new Set<string>()
     await askServer({
       url: server.url,
+      web: web.url,
       identify: (token) => ({ 'X-Auth-Token': token }),
       before: () => asked.clear(),
       after: (route) => {

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { openSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { basename, join } from 'node:path'
+import { basename, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { freePort, root, tail, until } from '../product.ts'
 import type { TestConfig } from '../server.ts'
@@ -24,12 +24,12 @@ export interface Glance {
  * Glance's own pipeline without Keystone's middleware: requests bring the headers that it would set, which
  * `identityHeaders` makes of a token.
  */
-const PASTE = `[composite:glance-api]
+const paste = (filters: string): string => `[composite:glance-api]
 paste.composite_factory = glance.api:root_app_factory
 /: api
 /healthcheck: healthcheck
 [pipeline:api]
-pipeline = cors http_proxy_to_wsgi versionnegotiation context rootapp
+pipeline = cors http_proxy_to_wsgi versionnegotiation context ${filters} rootapp
 [composite:rootapp]
 paste.composite_factory = glance.api:root_app_factory
 /: apiversions
@@ -42,6 +42,10 @@ paste.app_factory = glance.api.v2.router:API.factory
 paste.app_factory = oslo_middleware:Healthcheck.app_factory
 [filter:versionnegotiation]
 paste.filter_factory = glance.api.middleware.version_negotiation:VersionNegotiationFilter.factory
+[filter:cache]
+paste.filter_factory = glance.api.middleware.cache:CacheFilter.factory
+[filter:cachemanage]
+paste.filter_factory = glance.api.middleware.cache_manage:CacheManageFilter.factory
 [filter:context]
 paste.filter_factory = glance.api.middleware.context:ContextMiddleware.factory
 [filter:cors]
@@ -68,14 +72,17 @@ export function identityHeaders(token: string): Readonly<Record<string, string>>
 export const glanceVenv = async (): Promise<string> =>
   (await run(`${root}tools/python-tools.sh`, ['glance'], { timeout: 600_000 })).stdout.trim()
 
-/** Resolves once it answers; `config` is laid over secure RBAC and folders of its own. Throws with the end of its log. */
+/**
+ * Resolves once it answers; `config` is laid over secure RBAC, SQLite and folders of its own. With an `image_cache_dir`
+ * there, and whatever the flavor, its pipeline has the cache and the routes that manage it. Throws with the end of its log.
+ */
 export async function startGlance({ config = {} }: { readonly config?: TestConfig } = {}): Promise<Glance> {
   const venv = await glanceVenv()
   const dir = await mkdtemp(join(tmpdir(), 'glance-'))
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   await configure(dir, url, config)
-  await database(venv, dir)
+  await database(venv, dir, config['database']?.['connection'])
   const { kill } = await serveGlance(venv, dir, port).catch(async (error: unknown) => {
     await remove(dir)
     throw error
@@ -157,28 +164,31 @@ async function configure(dir: string, url: string, config: TestConfig): Promise<
       ? { os_glance_staging_store: folder('staging'), os_glance_tasks_store: folder('tasks') }
       : {}),
     task: { work_dir: join(dir, 'tasks') },
-    paste_deploy: { config_file: join(dir, 'paste.ini'), flavor: '' },
     oslo_policy: { policy_file: join(dir, 'policy.yaml'), enforce_new_defaults: 'True', enforce_scope: 'True' },
     oslo_concurrency: { lock_path: join(dir, 'lock') },
   }
   for (const [group, values] of Object.entries(config)) groups[group] = { ...groups[group], ...values }
+  const cache = config['DEFAULT']?.['image_cache_dir']
+  if (cache !== undefined) groups['DEFAULT'] = { ...groups['DEFAULT'], image_cache_dir: resolve(dir, cache) }
+  groups['paste_deploy'] = { config_file: join(dir, 'paste.ini'), flavor: '' }
   const text = Object.entries(groups).map(([group, values]) =>
     [`[${group}]`, ...Object.entries(values).map(([name, value]) => `${name} = ${value}`)].join('\n'),
   )
-  for (const name of ['staging', 'tasks', 'images', 'lock', ...stores])
-    await mkdir(join(dir, name), { recursive: true })
+  for (const name of ['staging', 'tasks', 'images', 'lock', ...stores, ...(cache === undefined ? [] : [cache])])
+    await mkdir(resolve(dir, name), { recursive: true })
   await writeFile(join(dir, 'glance-api.conf'), `${text.join('\n')}\n`)
-  await writeFile(join(dir, 'paste.ini'), PASTE)
+  await writeFile(join(dir, 'paste.ini'), paste(cache === undefined ? '' : 'cache cachemanage'))
 }
 
-/** An empty database is made once (it takes seconds), and copied then. */
-async function database(venv: string, dir: string): Promise<void> {
+/** An empty database of SQLite is made once (it takes seconds), and copied then; one of a server each time. */
+async function database(venv: string, dir: string, connection: string | undefined): Promise<void> {
+  const sync = () =>
+    run(join(venv, 'bin/glance-manage'), ['--config-file', join(dir, 'glance-api.conf'), 'db', 'sync'], { cwd: dir })
+  if (connection !== undefined) return void (await sync())
   const template = join(venv, 'empty.sqlite')
   const target = join(dir, 'glance.sqlite')
   if (await stat(template).catch(() => undefined)) return await copyFile(template, target)
-  await run(join(venv, 'bin/glance-manage'), ['--config-file', join(dir, 'glance-api.conf'), 'db', 'sync'], {
-    cwd: dir,
-  })
+  await sync()
   await copyFile(target, template)
 }
 
