@@ -82,6 +82,19 @@ describe('list query', () => {
     assert.deepEqual(parse('os_distro=debian').filters, [{ by: 'property', name: 'os_distro', value: 'debian' }])
   })
 
+  it('finds nothing, or everything, beyond the numbers that columns hold', () => {
+    const nothing = (column: string) => [{ by: 'column', column, values: [] }]
+    const huge = '9'.repeat(30)
+    assert.deepEqual(parse(`size_min=${huge}`).filters, nothing('size'))
+    assert.deepEqual(parse(`virtual_size_max=-${huge}`).filters, nothing('virtual_size'))
+    assert.deepEqual(parse(`min_ram_min=${2 ** 31}`).filters, nothing('min_ram'))
+    assert.deepEqual(parse(`min_disk=${2 ** 31}`).filters, nothing('min_disk'))
+    assert.deepEqual(parse(`size_max=${huge}`).filters, [{ by: 'range', column: 'size', max: Number.MAX_SAFE_INTEGER }])
+    assert.deepEqual(parse(`min_ram_min=${2 ** 31 - 1}`).filters, [
+      { by: 'range', column: 'min_ram', min: 2 ** 31 - 1 },
+    ])
+  })
+
   it('splits in: at commas outside quotes', () => {
     assert.deepEqual(splitQuoted('a,b'), ['a', 'b'])
     assert.deepEqual(splitQuoted('"a,b",c'), ['a,b', 'c'])

@@ -37,7 +37,13 @@ const EXACT: ReadonlySet<string> = new Set<ExactColumn>([
   'min_ram',
   'min_disk',
 ])
-const NUMERIC: ReadonlySet<string> = new Set(['size', 'virtual_size', 'min_ram', 'min_disk'])
+/** Columns of numbers, and the largest that they hold: 32 bits, or what a number of JavaScript is exact for. */
+const LARGEST: ReadonlyMap<string, number> = new Map<RangeColumn, number>([
+  ['size', Number.MAX_SAFE_INTEGER],
+  ['virtual_size', Number.MAX_SAFE_INTEGER],
+  ['min_ram', 2 ** 31 - 1],
+  ['min_disk', 2 ** 31 - 1],
+])
 const COMPARISONS: ReadonlySet<string> = new Set<Comparison>(['gt', 'gte', 'eq', 'neq', 'lt', 'lte'])
 const NOT_FILTERS = new Set([
   'limit',
@@ -150,8 +156,9 @@ function parseFilter(name: string, value: string): ImageFilter {
   if (range !== null) {
     const [, column = '', end = ''] = range
     if (!/^\s*[+-]?\d+\s*$/.test(value)) throw invalid('Unable to filter on a range with a non-numeric value.')
-    if (!NUMERIC.has(column)) throw invalid(`Unable to filter on a range of '${column}'.`)
-    return { by: 'range', column: column as RangeColumn, [end]: Number(value) }
+    const largest = LARGEST.get(column)
+    if (largest === undefined) throw invalid(`Unable to filter on a range of '${column}'.`)
+    return parseBound(column as RangeColumn, end as 'min' | 'max', Number(value), largest)
   }
   if (name === 'created_at' || name === 'updated_at') return parseTimeFilter(name, value)
   if (OPERATED.has(name)) return { by: 'column', column: name as ExactColumn, values: parseOperated(value) }
@@ -162,13 +169,23 @@ function parseFilter(name: string, value: string): ImageFilter {
     return { by: 'column', column: 'protected', values: [value === 'true'] }
   }
   if (EXACT.has(name)) {
-    return { by: 'column', column: name as ExactColumn, values: NUMERIC.has(name) ? numbers(value) : [value] }
+    const largest = LARGEST.get(name)
+    const values = largest === undefined ? [value] : numbers(value, largest)
+    return { by: 'column', column: name as ExactColumn, values }
   }
   return { by: 'property', name, value }
 }
 
-/** A number that is none equals nothing. */
-const numbers = (text: string): readonly number[] => (/^\s*[+-]?\d+\s*$/.test(text) ? [Number(text)] : [])
+/** A number that is none, or that no column holds, equals nothing. */
+const numbers = (text: string, largest: number): readonly number[] =>
+  /^\s*[+-]?\d+\s*$/.test(text) && Math.abs(Number(text)) <= largest ? [Number(text)] : []
+
+/** Databases refuse to compare a column with what it cannot hold: beyond that is nothing, or everything. */
+function parseBound(column: RangeColumn, end: 'min' | 'max', value: number, largest: number): ImageFilter {
+  const nothing = end === 'min' ? value > largest : value < -largest
+  if (nothing) return { by: 'column', column, values: [] }
+  return { by: 'range', column, [end]: Math.max(-largest, Math.min(value, largest)) }
+}
 
 function parseOperated(expression: string): readonly string[] {
   const at = expression.indexOf(':')
