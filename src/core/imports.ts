@@ -109,8 +109,8 @@ function wantedStores(core: Core, { allStores, stores, store }: ImportRequest): 
     if (stores !== undefined || store !== undefined) {
       throw invalid("All_stores parameter can't be used with x-image-meta-store header or stores parameter")
     }
-    // Locations are added in this order, and some clients wait to see them in it.
-    return core.stores.all.filter(({ readOnly }) => !readOnly).toSorted((a, b) => (a.id < b.id ? -1 : 1))
+    // In the order of the configuration: that of the locations, in which some clients wait to see them.
+    return core.stores.all.filter(({ readOnly }) => !readOnly)
   }
   if (stores !== undefined && store !== undefined) {
     throw invalid("Stores parameter and x-image-meta-store header can't be both specified")
