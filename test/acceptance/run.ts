@@ -45,9 +45,9 @@ const STORES = ['cheap', 'fast', 'slow']
  */
 const ALL: Setup = { stores: ['cheap', 'fast'], nodes: 1, cache: true, newDefaults: true, limits: true }
 const SETUPS = {
-  single: { stores: [], nodes: 2 },
-  multi: { stores: STORES, nodes: 2, newDefaults: true, conversion: true },
-  cache: { stores: STORES, nodes: 2, cache: true, skipHash: true },
+  single: { stores: [], nodes: 2, conversion: true },
+  multi: { stores: STORES, nodes: 2, conversion: true, newDefaults: true },
+  cache: { stores: STORES, nodes: 2, conversion: true, cache: true, skipHash: true },
   together: { stores: STORES, nodes: 1, newDefaults: true, conversion: true },
 } satisfies Record<string, Setup>
 

@@ -35,8 +35,25 @@ function general(raw: string, { host, dir, aliases }: Names, asked: string): str
 const settled = ({ answer, names }: Side, asked: string): Settled => ({
   status: answer.status,
   headers: new Map(answer.headers.map(([name, value]) => [name, general(value, names, asked)])),
-  body: general(answer.body ?? '', names, asked),
+  body: withoutCacheTimes(general(answer.body ?? '', names, asked)),
 })
+
+/** Numbers of a cache's listing that are another each time: its times, and the numbers of its rows. */
+const VOLATILE: readonly string[] = ['last_accessed', 'last_modified', 'id']
+
+/** What a cache lists comes in any order. Other text is given back as it is. */
+function withoutCacheTimes(text: string): string {
+  if (!/^\{"(cached|queued)_images"/.test(text)) return text
+  const listing = JSON.parse(text, (name, value: unknown) =>
+    typeof value === 'number' && VOLATILE.includes(name) ? `{${name}}` : value,
+  ) as Readonly<Record<string, readonly unknown[]>>
+  const sorted = Object.entries(listing).map(([name, items]) => [name, items.toSorted(byImage)])
+  return JSON.stringify(Object.fromEntries(sorted))
+}
+
+const byImage = (a: unknown, b: unknown): number => (imageOf(a) < imageOf(b) ? -1 : 1)
+const imageOf = (item: unknown): string =>
+  typeof item === 'string' ? item : String((item as { readonly image_id: unknown }).image_id)
 
 interface Side {
   readonly answer: Response

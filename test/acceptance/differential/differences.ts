@@ -10,11 +10,13 @@ export interface Known {
   readonly detail: RegExp
   /** What the two keep is another thing, and of no more use. */
   readonly spoils?: true
-  /** Only requests that begin work in the background come by it. */
-  readonly work?: true
   /** A short course may not come by it. */
   readonly rare?: true
+  /** Only where the records are kept in this database. */
+  readonly on?: Database
 }
+
+export type Database = 'postgresql' | 'sqlite'
 
 export const KNOWN: readonly Known[] = [
   // --- words and headers
@@ -102,18 +104,111 @@ export const KNOWN: readonly Known[] = [
     why: 'a task says how much it has copied, whatever its type',
     request: /^GET \/v2\/(images\/[^/]+\/)?tasks/,
     detail: /^body(\.tasks\[\d+\])?\.message: "" there, "Copied \d+ MiB" here$/,
-    work: true,
   },
   {
     why: 'a task says why it failed',
     request: /^GET \/v2\/(images\/[^/]+\/)?tasks/,
     detail: /^body(\.tasks\[\d+\])?\.message: "Task failed due to Internal Error" there, /,
-    work: true,
   },
 
-  // --- what imports leave behind
+  // --- what work leaves behind
+  {
+    why: 'an image without formats gets no location, where it keeps it there although the task fails',
+    request: /^GET \/v2\/images\/[^/?]+\n/,
+    detail: /^body\.(size: \d+ there, null here|stores: "web" there, undefined here)$/,
+    spoils: true,
+  },
+  {
+    why: 'an image of a task belongs to the project of the caller, not to nobody',
+    request: /^GET \/v2\/images\/[^/?]+\n/,
+    detail: /^body\.owner: null there, /,
+    spoils: true,
+  },
+  {
+    why: 'an import names a store',
+    request: /^POST \/v2\/images\/[^/]+\/import\n.*"stores":\[\]/s,
+    detail: /^status: 202 there, 400 here$/,
+  },
+
+  {
+    why: 'a task that is over has let go of its image, where it does so later there, or never',
+    request: /^GET \/v2\/images\/[^/?]+\n/,
+    detail: /^body\.os_glance_import_task: "[^"]*" there, undefined here$/,
+    spoils: true,
+    rare: true,
+  },
+  {
+    why: 'a copy in another store adds nothing to what is known of the image',
+    request: /^GET \/v2\/images\/[^/?]+\n/,
+    detail: /^body\.virtual_size: \d+ there, null here$/,
+    spoils: true,
+    rare: true,
+  },
+
+  // --- the cache
+  {
+    why: 'the first download of an image has a length',
+    request: /^GET \/v2\/images\/[^/]+\/file/,
+    detail: /^content-length: undefined there, "\d+" here$/,
+  },
+  {
+    why: 'the checksum of what is cached is known',
+    request: /^GET \/v2\/(cache|cached_images)\n/,
+    detail: /^body\.cached_images\[\d+\]\.checksum: null there, "/,
+  },
+  {
+    why: 'an empty Range is one, whether or not the image is cached',
+    request: /^GET \/v2\/images\/[^/]+\/file/,
+    detail: /^status: 200 there, 416 here$/,
+    rare: true,
+  },
+  {
+    why: 'what comes from the cache is counted, and ranges and older requests come from it here',
+    request: /^GET \/v2\/(cache|cached_images)\n/,
+    detail: /^body\.cached_images\[\d+\]\.hits: /,
+    rare: true,
+  },
+
+  // --- the database
+  {
+    why: 'what has no value comes first, on every database',
+    request: /^GET \/v2\/(images|metadefs\/namespaces)\?(\S*&)?sort(_key)?=/,
+    detail: /^body\.(images|namespaces|next)/,
+    on: 'postgresql',
+  },
+  {
+    why: 'stores of the same weight are in the order in which they were filled',
+    request: /^(GET|PATCH) \/v2\/images/,
+    detail: /^body(\.images\[\d+\])?\.stores: "(\w+),(\w+)" there, "\3,\2" here$/,
+    on: 'postgresql',
+  },
+  {
+    why: 'numbers that are none are found nowhere, and fail there',
+    request: /^GET \/v2\/images\?\S*min_(ram|disk)=(x|1\.5)/,
+    detail: /^status: 500 there, 200 here$/,
+    on: 'postgresql',
+    rare: true,
+  },
+  {
+    why: 'an empty visibility is none here, and fails there',
+    request: /^GET \/v2\/images\?(\S*&)?visibility=(&|\n)/,
+    detail: /^status: 500 there, 200 here$/,
+    on: 'postgresql',
+  },
 
   // --- what is looked at first
+  {
+    why: 'of two things that are wrong with an import, another one is named',
+    request: /^POST \/v2\/images\/[^/]+\/import\n/,
+    detail: /^body: "400 .*(can't be both specified|can't be used with).* there, "400 .*must be/s,
+    rare: true,
+  },
+  {
+    why: 'that there is such a member already is seen before the policy is asked',
+    request: /^PATCH \/v2\/images\/.*"add":"\/visibility"/s,
+    detail: /^status: 403 there, 409 here$/,
+    rare: true,
+  },
   {
     why: 'an owner is refused before it is asked whether the image may be changed',
     request: /^PATCH \/v2\/images\/.*\/owner"/s,
@@ -147,6 +242,7 @@ export const KNOWN: readonly Known[] = [
     request: /^DELETE \/v2\/stores\/os_glance_/,
     detail:
       /^(status: 40[34] there, 409 here|body: "409.*status is not 'active'.* there, "409.*is not available on this node)/s,
+    rare: true,
   },
 
   {
@@ -171,6 +267,7 @@ export const KNOWN: readonly Known[] = [
     why: 'numbers beyond 64 bits fail there, and fit nothing here',
     request: /^GET \/v2\/images\?\S*=9{19}/,
     detail: /^status: 500 there, 200 here$/,
+    on: 'sqlite',
   },
   {
     why: 'read-only attributes of the objects of a new namespace fail there, and are ignored here',
@@ -192,6 +289,12 @@ export const KNOWN: readonly Known[] = [
   },
 
   // --- what upstream lets pass
+  {
+    why: 'an announced size of 0 is a size',
+    request: /^PUT \/v2\/images\/[^/]+\/file\n/,
+    detail: /^status: 204 there, 400 here$/,
+    rare: true,
+  },
   {
     why: 'a header that breaks off is a format that fails its checks, not raw data',
     request: /^PUT \/v2\/images\/[^/]+\/(file|stage)\n!hex 514649fb/,
@@ -227,6 +330,7 @@ export const KNOWN: readonly Known[] = [
     why: 'the contents of a new namespace are looked at as if they came alone',
     request: /^POST \/v2\/metadefs\/namespaces\n/,
     detail: /^status: 201 there, 400 here$/,
+    on: 'sqlite',
   },
   {
     why: 'what was never changed was last changed when it was made',
@@ -251,6 +355,7 @@ export const KNOWN: readonly Known[] = [
     why: 'an empty visibility is none here, and finds nothing there',
     request: /^GET \/v2\/images\?(\S*&)?visibility=(&|\n)/,
     detail: /^body\./,
+    on: 'sqlite',
   },
   {
     why: 'methods that a path of discovery does not have are 405 here',
@@ -278,10 +383,13 @@ export const KNOWN: readonly Known[] = [
 export const isStatus = (detail: string): boolean => detail.startsWith('status: ')
 
 /** The entries of the list that account for all the details of an exchange; undefined when they do not. */
-export function explained({ request }: Asked, details: Details): readonly Known[] | undefined {
+export function explained({ request }: Asked, details: Details, database: Database): readonly Known[] | undefined {
   const text = `${request.method} ${request.target}\n${request.body ?? ''}`
   const entryFor = (detail: string): Known | undefined =>
-    KNOWN.find((known) => known.detail.test(detail) && known.request?.test(text) !== false)
+    KNOWN.find(
+      (known) =>
+        known.detail.test(detail) && known.request?.test(text) !== false && (known.on ?? database) === database,
+    )
   const status = details.find(isStatus)
   const entries = (status === undefined ? details : [status]).map(entryFor)
   const found = entries.filter((entry) => entry !== undefined)

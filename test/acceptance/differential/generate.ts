@@ -1,10 +1,12 @@
+import { cacheGenerators } from './cache.ts'
 import { discoveryGenerators } from './discovery.ts'
 import { imageGenerators } from './images.ts'
-import { laterGenerators } from './later.ts'
+import { importGenerators } from './imports.ts'
 import { metadefGenerators } from './metadefs.ts'
 import type { Model } from './model.ts'
 import type { Random } from './random.ts'
 import type { Asked } from './request.ts'
+import { taskGenerators } from './tasks.ts'
 import { CALLERS, type Caller } from './values.ts'
 
 export interface World {
@@ -25,12 +27,12 @@ export function worldOf(random: Random, model: Model, source: string): World {
   return { random, model, source, caller: () => random.pick(random.chance(0.5) ? likely : everybody) }
 }
 
-/** The kinds of requests for a server that has these routes, each with its weight. */
-export const generatorsFor = (routes: ReadonlySet<string>): readonly (readonly [number, Generator])[] => [
+/** All kinds of requests, each with its weight. */
+export const GENERATORS: readonly (readonly [weight: number, generator: Generator])[] = [
   ...imageGenerators,
+  ...importGenerators,
+  ...taskGenerators,
   ...metadefGenerators,
   ...discoveryGenerators,
-  ...laterGenerators
-    .filter(({ needs }) => routes.has(needs))
-    .map(({ weight, generator }) => [weight, generator] as const),
+  ...cacheGenerators,
 ]

@@ -317,6 +317,7 @@ const download: Generator = (world) => {
     as: owner(world, id),
     route: 'GET /images/:image_id/file',
     request: { method: 'GET', target: at(id, `/file${prefer}`), headers },
+    begins: (status) => (status === 200 ? { cached: id } : undefined),
   }
 }
 
@@ -443,26 +444,6 @@ const member: Generator = (world) => {
   ])()
 }
 
-const locations: Generator = (world) => {
-  const { random } = world
-  const id = anImage(world)
-  if (random.chance(0.5)) {
-    const as = random.pick<values.Caller>(['service', 'admin', 'ada', 'alice', 'rita'])
-    return {
-      as,
-      route: 'GET /images/:image_id/locations',
-      request: { method: 'GET', target: at(id, '/locations'), headers: [] },
-    }
-  }
-  const store = random.pick(['fast', 'cheap', 'nowhere', 'os_glance_staging_store', '..'])
-  return {
-    as: random.pick<values.Caller>(['admin', 'ada', 'alice', 'bob']),
-    route: 'DELETE /stores/:store_id/:image_id',
-    request: { method: 'DELETE', target: `/v2/stores/${store}/${segment(id)}`, headers: [] },
-    touches: { image: id },
-  }
-}
-
 export const imageGenerators: readonly (readonly [weight: number, generator: Generator])[] = [
   [16, create],
   [8, show],
@@ -474,5 +455,4 @@ export const imageGenerators: readonly (readonly [weight: number, generator: Gen
   [7, tag],
   [4, act],
   [10, member],
-  [3, locations],
 ]

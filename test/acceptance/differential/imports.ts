@@ -1,16 +1,9 @@
 import { createHash } from 'node:crypto'
 import type { Generator, World } from './generate.ts'
 import { anyImage, type ImageModel, learnImage } from './model.ts'
-import { type Asked, jsonBody, query, segment } from './request.ts'
+import { type Asked, jsonBody, segment } from './request.ts'
 import { CONTENTS } from './source.ts'
 import type * as values from './values.ts'
-
-/** What only some servers have: each kind takes part when the route table has the route it needs. */
-interface Later {
-  readonly needs: string
-  readonly weight: number
-  readonly generator: Generator
-}
 
 const anImage = (world: World, wanted?: (image: ImageModel) => boolean): string =>
   anyImage(world.model, world.random, () => world.random.uuid(), wanted)
@@ -25,17 +18,20 @@ function owner({ random, model, caller }: World, id: string): values.Caller {
     : caller()
 }
 
-/** What has become of an image, and what its tasks say of it. */
-const outcome = ({ model }: World, id: string): readonly Asked[] => [
-  {
-    as: 'admin',
-    route: 'GET /images/:image_id',
-    request: { method: 'GET', target: at(id), headers: [] },
-    touches: { image: id },
-    learn: (status, json) => {
-      if (status === 200) learnImage(model, json as Record<string, unknown>)
-    },
+/** What has become of an image. */
+export const imageAgain = ({ model }: World, id: string): Asked => ({
+  as: 'admin',
+  route: 'GET /images/:image_id',
+  request: { method: 'GET', target: at(id), headers: [] },
+  touches: { image: id },
+  learn: (status, json) => {
+    if (status === 200) learnImage(model, json as Record<string, unknown>)
   },
+})
+
+/** That, and what its tasks say of it. */
+const outcome = (world: World, id: string): readonly Asked[] => [
+  imageAgain(world, id),
   {
     as: 'admin',
     route: 'GET /images/:image_id/tasks',
@@ -46,22 +42,19 @@ const outcome = ({ model }: World, id: string): readonly Asked[] => [
 
 const stage: Generator = (world) => {
   const { random, model } = world
-  const id = anImage(world, ({ status }) => status === 'queued')
+  const inactive = random.chance(0.15)
+  const id = anImage(world, ({ status }) => (inactive ? status !== 'queued' : status === 'queued'))
+  const type = random.weighted([
+    [12, 'application/octet-stream'],
+    [1, 'text/plain'],
+  ])
   return {
     as: owner(world, id),
     route: 'PUT /images/:image_id/stage',
     request: {
       method: 'PUT',
       target: at(id, '/stage'),
-      headers: [
-        [
-          'Content-Type',
-          random.weighted([
-            [12, 'application/octet-stream'],
-            [1, 'text/plain'],
-          ]),
-        ],
-      ],
+      headers: [['Content-Type', type]],
       body: random.pick(['abc', 'Hello, world\n', '{{a*70000}}']),
     },
     touches: { image: id },
@@ -79,11 +72,23 @@ const STORES: readonly Readonly<Record<string, unknown>>[] = [
   { stores: ['fast'] },
   { stores: ['cheap', 'fast'] },
   { stores: ['cheap'], all_stores_must_succeed: false },
+  { stores: ['fast', 'cheap'], all_stores_must_succeed: true },
+  { all_stores: true },
+  { all_stores: true, all_stores_must_succeed: false },
+  { all_stores: false, stores: ['cheap'] },
   { stores: ['x'] },
+  { stores: ['fast', 'x'], all_stores_must_succeed: false },
   { stores: 'fast' },
   { all_stores: true, stores: ['fast'] },
   { all_stores: 'yes' },
   { all_stores_must_succeed: 1 },
+]
+const COPIES: readonly Readonly<Record<string, unknown>>[] = [
+  { stores: ['cheap'] },
+  { stores: ['fast'] },
+  { all_stores: true },
+  { all_stores: true, all_stores_must_succeed: false },
+  {},
 ]
 
 /** Ways to import into images of a status. */
@@ -105,33 +110,32 @@ const NO_METHODS: readonly unknown[] = [
   { name: 'web-download', uri: 'file:///etc/passwd' },
   { name: 'web-download', uri: 'http://127.0.0.1:1/x' },
   { name: 'glance-direct' },
+  { name: 'copy-image' },
 ]
 
 const imports: Generator = (world) => {
   const { random } = world
   const wanted = random.pick(Object.keys(METHODS))
-  const id = random.chance(0.04) ? random.uuid() : anImage(world, ({ status }) => status === wanted)
+  const inactive = random.chance(0.05)
+  const id = random.chance(0.04)
+    ? random.uuid()
+    : anImage(world, ({ status }) => status === (inactive ? 'deactivated' : wanted))
   const method = random.chance(0.2) ? random.pick(NO_METHODS) : METHODS[wanted]?.(world)
-  const body = random.chance(0.04) ? [] : { method, ...random.pick(STORES) }
   const copies = wanted === 'active' && random.chance(0.7)
-  const touches = { image: id }
+  const body = random.chance(0.04) ? [] : { method, ...random.pick(copies ? COPIES : STORES) }
+  const store = random.chance(0.05) ? [['X-Image-Meta-Store', random.pick(['cheap', 'x'])] as const] : []
+  const { headers, ...message } = jsonBody(body)
   return {
     as: copies ? 'admin' : owner(world, id),
     route: 'POST /images/:image_id/import',
-    request: {
-      method: 'POST',
-      target: at(id, '/import'),
-      ...jsonBody(copies ? { method, stores: [random.pick(['cheap', 'fast'])] } : body),
-    },
-    touches,
-    begins: (status) => (status === 202 ? { image: id, follow: outcome(world, id) } : undefined),
+    request: { method: 'POST', target: at(id, '/import'), headers: [...headers, ...store], ...message },
+    touches: { image: id },
+    begins: (status) => (status === 202 ? { image: id, follow: () => outcome(world, id) } : undefined),
   }
 }
 
 /** An image that is ready to be imported into: others are refused mostly for their formats. */
-const ready: Generator = (world) => {
-  const { random, model } = world
-  const id = random.uuid()
+const ready = ({ random, model }: World, id = random.uuid()): Asked => {
   const body = { id, disk_format: 'raw', container_format: 'bare', name: 'ready' }
   return {
     as: random.pick<values.Caller>(['alice', 'bob']),
@@ -144,118 +148,16 @@ const ready: Generator = (world) => {
   }
 }
 
-const tasksOf: Generator = (world) => ({
-  as: world.caller(),
-  route: 'GET /images/:image_id/tasks',
-  request: { method: 'GET', target: at(anImage(world), '/tasks'), headers: [] },
-})
-
-const TASK_FILTERS: Readonly<Record<string, readonly string[]>> = {
-  status: ['pending', 'success', 'failure', 'x', ''],
-  type: ['import', 'api_image_import', 'x'],
-  limit: ['0', '1', '3', '-1', 'x'],
-  sort_key: ['created_at', 'status', 'type', 'x'],
-  sort_dir: ['asc', 'desc', 'x'],
-  owner: ['pa', 'x'],
-  x: ['y'],
-}
-
-const readTasks: Generator = (world) => {
-  const { random, model } = world
-  const as = random.weighted<values.Caller>([
-    [3, 'admin'],
-    [2, 'ada'],
-    [1, world.caller()],
-  ])
-  const id = () =>
-    random.weighted([
-      [6, random.pick([...model.tasks, random.uuid()])],
-      [1, random.uuid()],
-      [1, 'x'],
-    ])
-  return random.weighted<() => Asked>([
-    [
-      4,
-      () => {
-        const names = random.some(Object.keys(TASK_FILTERS), random.below(3))
-        const pairs = names.map((name) => [name, random.pick(TASK_FILTERS[name] ?? [])] as const)
-        const target = `/v2/tasks${query(random.chance(0.2) ? [...pairs, ['marker', id()]] : pairs)}`
-        return { as, route: 'GET /tasks', request: { method: 'GET', target, headers: [] } }
-      },
-    ],
-    [
-      3,
-      () => ({
-        as,
-        route: 'GET /tasks/:task_id',
-        request: { method: 'GET', target: `/v2/tasks/${id()}`, headers: [] },
-      }),
-    ],
-    [
-      1,
-      () => ({
-        as,
-        route: 'DELETE /tasks/:task_id',
-        request: { method: 'DELETE', target: `/v2/tasks/${id()}`, headers: [] },
-      }),
-    ],
-  ])()
-}
-
-const createTask: Generator = (world) => {
-  const { random, source, model } = world
-  // Without an owner, only administrators see it there.
-  const properties = { name: 'of a task', disk_format: 'raw', container_format: 'bare', owner: 'pa' }
-  const input = { import_from: `${source}/abc`, import_from_format: 'raw', image_properties: properties }
-  const bodies: readonly (readonly [number, unknown])[] = [
-    [6, { type: 'import', input }],
-    [1, { type: 'import', input: { ...input, import_from: `${source}/none` } }],
-    [1, { type: 'import', input: { ...input, import_from: 'file:///etc/passwd' } }],
-    [1, { type: 'import', input: { ...input, import_from: 'ftp://127.0.0.1/x' } }],
-    [1, { type: 'import', input: { ...input, import_from: 1 } }],
-    [1, { type: 'import', input: { import_from: `${source}/abc` } }],
-    [1, { type: 'import', input: {} }],
-    [1, { type: 'import' }],
-    [1, { type: 'x', input }],
-    [1, { type: 'api_image_import', input: {} }],
-    [1, { type: 'import', input, status: 'success' }],
-    [1, { input }],
-    [1, []],
-    [1, {}],
+/** The last two of a course: such an import leaves a task there and none here, which all lists of tasks would show. */
+export function finale(world: World): readonly Asked[] {
+  const id = world.random.uuid()
+  const { as, ...created } = ready(world, id)
+  const body = { method: { name: 'web-download', uri: `${world.source}/abc` }, stores: [] }
+  const imported = { method: 'POST', target: at(id, '/import'), ...jsonBody(body) }
+  return [
+    { as, ...created },
+    { as, route: 'POST /images/:image_id/import', request: imported, touches: { image: id } },
   ]
-  let id = ''
-  return {
-    as: random.weighted<values.Caller>([
-      [4, 'admin'],
-      [2, 'ada'],
-      [1, world.caller()],
-    ]),
-    route: 'POST /tasks',
-    request: { method: 'POST', target: '/v2/tasks', ...jsonBody(random.weighted(bodies)) },
-    learn: (status, json) => {
-      if (status !== 201) return
-      id = (json as { id: string }).id
-      model.tasks.push(id)
-    },
-    begins: (status) =>
-      status === 201
-        ? {
-            task: id,
-            follow: [
-              {
-                as: 'admin',
-                route: 'GET /tasks/:task_id',
-                request: { method: 'GET', target: `/v2/tasks/${id}`, headers: [] },
-              },
-            ],
-          }
-        : undefined,
-  }
-}
-
-const schemas: Generator = (world) => {
-  const path = world.random.pick(['/schemas/task', '/schemas/tasks'])
-  return { as: world.caller(), route: `GET ${path}`, request: { method: 'GET', target: `/v2${path}`, headers: [] } }
 }
 
 const digest = (algorithm: string, text: string): string => createHash(algorithm).update(text).digest('hex')
@@ -266,7 +168,8 @@ const stated = (algorithm: string, text: string) => ({
 
 const addLocation: Generator = (world) => {
   const { random, source } = world
-  const id = anImage(world, ({ status }) => status === 'queued')
+  const inactive = random.chance(0.1)
+  const id = anImage(world, ({ status }) => (inactive ? status !== 'queued' : status === 'queued'))
   const url = `${source}/abc`
   const bodies: readonly (readonly [number, unknown])[] = [
     [3, { url }],
@@ -289,38 +192,43 @@ const addLocation: Generator = (world) => {
     route: 'POST /images/:image_id/locations',
     request: { method: 'POST', target: at(id, '/locations'), ...jsonBody(random.weighted(bodies)) },
     touches: { image: id },
-    begins: (status) => (status === 202 ? { image: id, follow: outcome(world, id) } : undefined),
+    begins: (status) => (status === 202 ? { image: id, follow: () => outcome(world, id) } : undefined),
   }
 }
 
-/** Both servers are without a cache: it is the rules and the words that are compared. */
-const cache: Generator = (world) => {
+const locations: Generator = (world) => ({
+  as: world.random.pick<values.Caller>(['service', 'admin', 'ada', 'alice', 'rita']),
+  route: 'GET /images/:image_id/locations',
+  request: { method: 'GET', target: at(anImage(world), '/locations'), headers: [] },
+})
+
+const STORE_IDS = ['fast', 'cheap', 'fast', 'cheap', 'web', 'nowhere', 'os_glance_staging_store', '..']
+
+/** Takes an image out of a store: those with more than one are likely. */
+const deleteFromStore: Generator = (world) => {
   const { random } = world
-  const id = anImage(world)
-  const [method, path, route] = random.pick([
-    ['GET', '/cache', '/cache'],
-    ['DELETE', '/cache', '/cache'],
-    ['PUT', `/cache/${id}`, '/cache/:image_id'],
-    ['DELETE', `/cache/${id}`, '/cache/:image_id'],
-    ['GET', `/cache/nodes/${id}`, '/cache/nodes/:image_id'],
-    ['POST', '/cache/clean', '/cache/clean'],
-    ['POST', '/cache/prune', '/cache/prune'],
-  ] as const)
+  const id = anImage(world, ({ stores }) => stores.length > 1)
   return {
-    as: world.caller(),
-    route: `${method} ${route}`,
-    request: { method, target: `/v2${path.replaceAll(' ', '%20').replaceAll('ü', '%C3%BC')}`, headers: [] },
+    as: random.pick<values.Caller>(['admin', 'ada', 'alice', 'bob']),
+    route: 'DELETE /stores/:store_id/:image_id',
+    request: { method: 'DELETE', target: `/v2/stores/${random.pick(STORE_IDS)}/${segment(id)}`, headers: [] },
+    touches: { image: id },
+    begins: (status) => (status === 204 ? { follow: () => [imageAgain(world, id)] } : undefined),
   }
 }
 
-export const laterGenerators: readonly Later[] = [
-  { needs: 'POST /images/:image_id/import', weight: 5, generator: ready },
-  { needs: 'PUT /images/:image_id/stage', weight: 4, generator: stage },
-  { needs: 'POST /images/:image_id/import', weight: 7, generator: imports },
-  { needs: 'GET /images/:image_id/tasks', weight: 2, generator: tasksOf },
-  { needs: 'GET /tasks', weight: 3, generator: readTasks },
-  { needs: 'POST /tasks', weight: 2, generator: createTask },
-  { needs: 'GET /schemas/task', weight: 1, generator: schemas },
-  { needs: 'POST /images/:image_id/locations', weight: 4, generator: addLocation },
-  { needs: 'GET /cache', weight: 5, generator: cache },
+const tasks: Generator = (world) => ({
+  as: world.caller(),
+  route: 'GET /images/:image_id/tasks',
+  request: { method: 'GET', target: at(anImage(world), '/tasks'), headers: [] },
+})
+
+export const importGenerators: readonly (readonly [weight: number, generator: Generator])[] = [
+  [5, (world) => ready(world)],
+  [4, stage],
+  [7, imports],
+  [4, addLocation],
+  [2, locations],
+  [2, deleteFromStore],
+  [2, tasks],
 ]

@@ -14,6 +14,7 @@ export interface ImageModel {
   visibility: string
   status: string
   size: number
+  readonly stores: readonly string[]
   readonly tags: Set<string>
   readonly members: Set<string>
   readonly properties: Set<string>
@@ -54,6 +55,7 @@ export function learnImage(model: Model, json: Readonly<Record<string, unknown>>
     visibility: String(json['visibility']),
     status: String(json['status']),
     size: Number(json['size'] ?? 0),
+    stores: typeof json['stores'] === 'string' ? json['stores'].split(',') : [],
     tags: new Set(json['tags'] as string[]),
     members: known?.members ?? new Set(),
     properties: new Set(Object.keys(json).filter((name) => !STANDARD.has(name))),

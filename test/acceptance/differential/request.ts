@@ -17,11 +17,15 @@ export interface Asked {
   readonly learn?: (status: number, json: unknown) => void
 }
 
-/** Work on an image, or of a task, that is waited for on both sides; what is asked after that. */
+/** Work that is waited for on both sides, and what is asked after that. */
 export interface Begun {
+  /** The image whose tasks it is. */
   readonly image?: string
+  /** The task that it is, which may make an image. */
   readonly task?: string
-  readonly follow: readonly Asked[]
+  /** The image that comes into the cache. */
+  readonly cached?: string
+  readonly follow?: (made: { readonly image?: string | undefined }) => readonly Asked[]
 }
 
 export const segment = (text: string): string => encodeURIComponent(text.toWellFormed()).replaceAll("'", '%27')
