@@ -50,7 +50,7 @@ const cache: Generator = (world) => {
   ])()
 }
 
-/** The older routes. What is queued by them waits for other programs there, and is asked for again at once. */
+/** The older routes. What is queued by them waits for other programs there, so that it is soon taken back. */
 const older: Generator = (world) => {
   const { random } = world
   const as = keeper(world)
@@ -69,8 +69,8 @@ const older: Generator = (world) => {
         begins: () => ({
           follow: () => [
             asking('admin', 'GET', '/queued_images'),
-            asking('admin', 'GET', '/cache'),
             asking('admin', 'DELETE', '/queued_images/:image_id', id),
+            asking('admin', 'DELETE', '/cached_images/:image_id', id),
           ],
         }),
       }),

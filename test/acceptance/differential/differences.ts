@@ -169,6 +169,13 @@ export const KNOWN: readonly Known[] = [
     rare: true,
   },
 
+  {
+    why: 'what the older routes queue may be fetched at once, by whoever fetches something else',
+    request: /^GET \/v2\/(cache|queued_images)\n/,
+    detail: /^body\.(queued|cached)_images: /,
+    rare: true,
+  },
+
   // --- the database
   {
     why: 'what has no value comes first, on every database',
@@ -197,6 +204,18 @@ export const KNOWN: readonly Known[] = [
   },
 
   // --- what is looked at first
+  {
+    why: 'of several things that are wrong with a new namespace, another one is named',
+    request: /^POST \/v2\/metadefs\/namespaces\n/,
+    detail: /^body: "400 .* there, "400 .* here$/s,
+    rare: true,
+  },
+  {
+    why: 'of several parameters that are wrong with a list, another one is named',
+    request: /^GET \/v2\/images\?\S+&/,
+    detail: /^body: "400 .* there, "400 .* here$/s,
+    rare: true,
+  },
   {
     why: 'of two things that are wrong with an import, another one is named',
     request: /^POST \/v2\/images\/[^/]+\/import\n/,
