@@ -170,9 +170,9 @@ export const KNOWN: readonly Known[] = [
   },
 
   {
-    why: 'what the older routes queue may be fetched at once, by whoever fetches something else',
-    request: /^GET \/v2\/(cache|queued_images)\n/,
-    detail: /^body\.(queued|cached)_images: /,
+    why: 'ranges make a copy too, and what the older routes queue may be fetched at once',
+    request: /^(GET|DELETE) \/v2\/(cache|cached_images|queued_images)/,
+    detail: /^(body(\.(cached_images|queued_images|num_deleted))?: [\d[]|status: 404 there, 204 here$)/,
     rare: true,
   },
 
