@@ -165,6 +165,12 @@ export const KNOWN: readonly Known[] = [
     rare: true,
   },
   {
+    why: 'stores that are preferred must be there, whether or not the image is cached',
+    request: /^GET \/v2\/images\/[^/]+\/file\?prefer=/,
+    detail: /^status: 200 there, 400 here$/,
+    rare: true,
+  },
+  {
     why: 'what comes from the cache is counted, and ranges and older requests come from it here',
     request: /^GET \/v2\/(cache|cached_images)\n/,
     detail: /^body\.cached_images\[\d+\]\.hits: /,

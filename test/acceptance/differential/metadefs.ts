@@ -111,6 +111,8 @@ const create: Generator = (world) => {
     route: `POST ${ROUTE}`,
     request: { method: 'POST', target: LIST, ...message },
     ...(typeof name === 'string' ? { touches: { namespaces: [name] } } : {}),
+    // What has been made of a refused one may stay there.
+    spoils: (status) => status === 400,
     learn: (status) => {
       if (status !== 201 || typeof name !== 'string') return
       const made = emptyNamespace(name)
