@@ -20,7 +20,7 @@ export async function manageCommand(): Promise<Command> {
     .description('Looks after the database.')
     .option('--version [revision]', 'revision of the schema; without a command, the version of this program')
     .exitOverride((end) => process.exit(end.exitCode === 0 ? 0 : USAGE))
-  const read = withConfigOptions(command, 'glance-manage')
+  const read = withConfigOptions(command, ['glance-api', 'glance-manage'])
   const db = command.command('db').description('the schema, and the metadata definitions')
   addSchemaCommands(command, db, read)
   addMetadefs(command, db, read)

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it, type TestContext } from 'node:test'
@@ -73,6 +73,20 @@ describe('glance-manage', () => {
     assert.equal(old.code, 1)
     assert.match(old.error, /^Failed to sync database: ERROR: .*pike_contract01, which is older than Train/)
     assert.equal((await manage(t, url, 'db version')).stdout, 'pike_contract01')
+  })
+
+  it("finds the service's own configuration, and lets that of its name win", async (t) => {
+    const home = mkdtempSync(join(tmpdir(), 'glimpse-home-'))
+    t.after(() => rmSync(home, { recursive: true }))
+    const [service, own] = [await files.database(), await files.database()]
+    await manage(t, service, 'db version_control --version zed_contract01')
+    await manage(t, own, 'db version_control --version yoga_contract01')
+    const version = async () =>
+      (await run(join(root, 'bin/glance-manage'), ['db', 'version'], { env: { ...process.env, HOME: home } })).stdout
+    copyFileSync(confOf(service), join(home, 'glance-api.conf'))
+    assert.equal(await version(), 'zed_contract01\n')
+    copyFileSync(confOf(own), join(home, 'glance-manage.conf'))
+    assert.equal(await version(), 'yoga_contract01\n')
   })
 
   it('ends as upstream does: 2 after a command line that is none, 3 when something is to be done', async () => {

@@ -26,8 +26,10 @@ const TURN_S = 2
 /** MySQL builds an index first and then waits for its turn: too short, and all was in vain. */
 const INDEX_TURN_S = 10
 const PAUSE_MS = 1_000
-/** Waits of 20 minutes and more are for a person to look into. */
-const TRIES = 400
+/** SQLite's writers come one at a time, and do not queue. */
+const SQLITE_PAUSE_MS = 20
+/** Whoever is in the way for longer is for a person to look into. */
+const PATIENCE_MS = 20 * 60_000
 /** Rows of image_members at a time. */
 const BATCH = 2_000
 /** Of a server: changes of a table that cannot be made without holding off its writers. */
@@ -70,7 +72,8 @@ const unlimitWait = async (db: Connection, session: Session): Promise<void> => {
 
 /** Runs one statement that changes the schema, without having others wait for long. */
 export const runOnline = async (db: Connection, report: Report, text: string): Promise<void> => {
-  for (let tries = 1; ; tries++) {
+  const deadline = Date.now() + PATIENCE_MS
+  for (let told = false; ; told = true) {
     try {
       await db.direct(async (session) => {
         await limitWait(db, session, text)
@@ -83,10 +86,10 @@ export const runOnline = async (db: Connection, report: Report, text: string): P
       return
     } catch (error) {
       const busy = hasKind(error, 'unavailable') && error.transient
-      if (!busy || tries === TRIES) throw error
-      if (tries === 1) report('  waits for transactions of others to end')
+      if (!busy || Date.now() > deadline) throw error
+      if (!told) report('  waits for transactions of others to end')
     }
-    await delay(PAUSE_MS)
+    await delay(db.facts.name === 'sqlite' ? SQLITE_PAUSE_MS : PAUSE_MS)
   }
 }
 

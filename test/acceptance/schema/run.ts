@@ -3,7 +3,7 @@
  * and such of every release from Train on with rows in them. Then the real service works on a database with our
  * indexes and triggers, and on one that was reverted.
  *
- *     node test/acceptance/schema/run.ts
+ *     node test/acceptance/schema/run.ts [sqlite|postgresql|mariadb|mysql …]
  *
  * With MYSQL_ROOT (tools/mysql-server.sh) on MySQL too.
  */
@@ -40,7 +40,8 @@ interface Bench {
   ours(url: string, command: 'glance-manage' | 'glimpse', ...args: readonly string[]): Promise<void>
 }
 
-export async function schemaComparison(): Promise<Verdict> {
+/** Of all products of databases, or of some. */
+export async function schemaComparison(wanted: readonly string[] = []): Promise<Verdict> {
   const passed: string[] = []
   const problems: string[] = []
   const check = async (title: string, work: () => Promise<string | undefined>) => {
@@ -56,13 +57,14 @@ export async function schemaComparison(): Promise<Verdict> {
       await writeFile(conf, `[database]\nconnection = ${url}\n`)
       await run(join(root, 'bin', command), ['--config-file', conf, ...args])
     }
-    const starts = [
-      async () => ({ ...sqliteFiles(dir), stop: async () => undefined }),
-      () => startPostgres(),
-      () => startMariadb(),
-      ...(mysqlAvailable().ok ? [() => startMysql()] : []),
-    ]
-    for (const start of starts) {
+    const starts = {
+      sqlite: async () => ({ ...sqliteFiles(dir), stop: async () => undefined }),
+      postgresql: () => startPostgres(),
+      mariadb: () => startMariadb(),
+      ...(mysqlAvailable().ok ? { mysql: () => startMysql() } : {}),
+    }
+    for (const [product, start] of Object.entries(starts)) {
+      if (wanted.length > 0 && !wanted.includes(product)) continue
       const databases = await start()
       try {
         await compare({ databases, theirs, ours }, check)
@@ -152,7 +154,7 @@ function lineThatDiffers(ours: string, theirs: string): string {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const { passed, problems } = await schemaComparison()
+  const { passed, problems } = await schemaComparison(process.argv.slice(2))
   console.log([`${passed} passed, ${problems.length} failed`, ...problems].join('\n'))
   process.exitCode = problems.length > 0 ? 1 : 0
 }
