@@ -48,7 +48,8 @@ const SETUPS = {
   single: { stores: [], nodes: 2, conversion: true },
   multi: { stores: STORES, nodes: 2, conversion: true, newDefaults: true },
   cache: { stores: STORES, nodes: 2, conversion: true, cache: true, skipHash: true },
-  together: { stores: STORES, nodes: 1, newDefaults: true, conversion: true },
+  // Without conversion: upstream's knows no vhd.
+  together: { stores: STORES, nodes: 1, newDefaults: true },
 } satisfies Record<string, Setup>
 
 /** Keystone's first region: the only one with registered limits, and that of clients which do not care for regions. */

@@ -60,7 +60,7 @@ export async function withBoth<T>(
       [theirs, ours].map(({ port }) => `127.0.0.1:${port}`),
     )
     stopping.push(proxy.stop)
-    return await use({ place, url, second: undefined })
+    return await use({ place, url, second: `http://127.0.0.1:${theirs.port}` })
   } finally {
     for (const stop of stopping.toReversed()) await stop()
   }

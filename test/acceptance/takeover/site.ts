@@ -143,7 +143,7 @@ interface Parts {
   readonly venv: string
 }
 
-/** As an operator of Glance has it: nothing in it is for Glimpse. */
+/** As an operator of Glance has it: nothing in it is for Glimpse. Of equal stores, either may come first on a server. */
 const configuration = ({ dir, port, connection, keystone, venv }: Parts, { options, webPort }: SiteSetup): string => `
 [DEFAULT]
 bind_host = 127.0.0.1
@@ -161,7 +161,7 @@ ${Object.entries(options)
 connection = ${connection}
 [glance_store]
 default_backend = fast
-${STORES.map((store) => `[${store}]\nfilesystem_store_datadir = ${dir}/${store}\n`).join('')}
+${STORES.map((store, n) => `[${store}]\nfilesystem_store_datadir = ${dir}/${store}\nweight = ${n + 1}\n`).join('')}
 [os_glance_staging_store]
 filesystem_store_datadir = ${dir}/staging
 [os_glance_tasks_store]

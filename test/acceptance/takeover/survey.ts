@@ -77,14 +77,16 @@ export async function survey(client: Client, { tokens: _, projects }: Site, know
   return answers
 
   async function namespaces(as: Caller): Promise<void> {
-    await pages(as, '/metadefs/namespaces?limit=10')
     const { body } = await look(as, '/metadefs/namespaces?limit=1000')
     const all = (body as { namespaces?: { namespace: string }[] }).namespaces ?? []
-    // One caller looks at all of them, the others at those that were made here.
-    for (const { namespace } of all.filter(({ namespace }) => as === 'admin' || namespace.endsWith('::a name'))) {
+    for (const { namespace } of all) {
       const path = `/metadefs/namespaces/${encodeURIComponent(namespace)}`
-      for (const part of ['', '/objects', '/properties', '/tags', '/resource_types']) await look(as, `${path}${part}`)
+      const made = namespace.endsWith('::a name')
+      if (as === 'admin' || made) await look(as, path)
+      if (made)
+        for (const part of ['objects', 'properties', 'tags', 'resource_types']) await look(as, `${path}/${part}`)
     }
+    if (as === 'admin') await pages(as, '/metadefs/namespaces?limit=10')
     await look(as, '/metadefs/resource_types')
   }
 }
