@@ -6,6 +6,8 @@ import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import { promisify, stripVTControlCharacters } from 'node:util'
+import { locationCipher } from '../../src/db/sql/location-cipher.ts'
+import type { LocationUri } from '../../src/domain/ids.ts'
 import { freePort, root } from '../support/product.ts'
 import type { TestConfig } from '../support/server.ts'
 import { type Glance, startGlance } from '../support/servers/glance.ts'
@@ -74,14 +76,14 @@ describe('glimpse takeover check of what the real Glance made', { skip: withoutG
     })
     it('tells typing errors, removed options and ignored ones apart', async (t) => {
       const { sections } = await variant(t, glance, {
-        DEFAULT: { wrokers: '3', enable_v1_api: 'true', log_config_append: 'x', log_date_format: '%H' },
+        DEFAULT: { wrokers: '3', qpid_hostname: 'x', use_syslog: 'true', log_date_format: '%H' },
         profiler: { enabled: 'true' },
       })
       const found = await sections()
       const notes = told(found, 'note').join('\n')
       assert.match(notes, /Probably misspelled: \[DEFAULT\] wrokers \(.*\).*did you mean workers\?/)
-      assert.match(notes, /older releases.*\[DEFAULT\] enable_v1_api/)
-      assert.match(notes, /\[DEFAULT\] log_config_append has no effect: there is no/)
+      assert.match(notes, /older releases.*\[DEFAULT\] qpid_hostname/)
+      assert.match(notes, /\[DEFAULT\] use_syslog has no effect: the service logs to/)
       assert.match(notes, /osprofiler.*\[profiler\] enabled/)
       assert.match(told(found, 'ok').join('\n'), /ignored here, without harm.*\[DEFAULT\] log_date_format/)
     })
@@ -160,6 +162,19 @@ describe('glimpse takeover check of what the real Glance made', { skip: withoutG
       await onlyProblem(t, /1 location of 6 cannot be read as an address.*encrypted/, {}, ({ sql }) =>
         sql("update image_locations set value = 'gAAAAABhZ0x5dGhpcyBpcyBub3QgYW4gYWRkcmVzcw==' where id = 1"),
       )
+    })
+    it('has encrypted locations, with this key or with another one', async (t) => {
+      const key = '0123456789abcdef'
+      const seal = async ({ dir, sql }: Variant) => {
+        const uri = `file://${join(dir, 'fast', (await readdir(join(dir, 'fast')))[0] ?? '')}` as LocationUri
+        sql(`update image_locations set value = '${locationCipher(key).seal(uri)}' where value = '${uri}'`)
+      }
+      assert.deepEqual(await problems(t, { DEFAULT: { metadata_encryption_key: key } }, seal), [])
+      const other = { DEFAULT: { metadata_encryption_key: 'fedcba9876543210' } }
+      await onlyProblem(t, /1 location of 6 cannot be read as an address.*is not the key of all of them/, other, seal)
+      await onlyProblem(t, /cannot be opened: metadata_encryption_key must be 16, 24 or 32 bytes/, {
+        DEFAULT: { metadata_encryption_key: 'short' },
+      })
     })
     it('has work under way', async (t) => {
       const { sql, sections } = await variant(t, glance)

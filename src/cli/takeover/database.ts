@@ -182,7 +182,7 @@ function* checkLocations({ DEFAULT }: Config, { total, unreadable, homeless }: S
 }
 
 async function* checkUnderway(inspection: DatabaseInspection): AsyncIterable<Finding> {
-  const { images, locks, tasks, undropped } = await inspection.underway()
+  const { images, locks, tasks, delayed } = await inspection.underway()
   const fresh = images.filter(({ ageMs }) => ageMs < STALE_MS)
   const stale = images.filter(({ ageMs }) => ageMs >= STALE_MS)
   const named = (some: typeof images) => few(some.map(({ id, status }) => `${id}: ${status}`))
@@ -207,10 +207,7 @@ async function* checkUnderway(inspection: DatabaseInspection): AsyncIterable<Fin
       'wait for their end; Glimpse does not go on with them',
       running,
     )
-  if (undropped > 0)
-    yield note(
-      `The data of ${many(undropped, 'location')} waits for the scrubber: Glimpse erases it soon after it starts.`,
-      'restore what is to be kept before that',
-    )
+  if (delayed > 0)
+    yield ok(`${many(delayed, 'deleted image')} ${delayed === 1 ? 'waits' : 'wait'} for glance-scrubber.`)
   if (images.length === 0 && locks === 0 && running.length === 0) yield ok('Nothing is under way.')
 }

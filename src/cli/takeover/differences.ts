@@ -70,6 +70,24 @@ export const DIFFERENCES: readonly Difference[] = [
     says: 'memcached is not used at all: tokens are remembered by each process.',
   },
   {
+    row: '`metadata_encryption_key`: locations from before the key',
+    options: ['DEFAULT.metadata_encryption_key'],
+    applies: ({ DEFAULT }) => Boolean(DEFAULT.metadata_encryption_key),
+    says: 'Locations from before the key are read as they are; upstream fails with them.',
+  },
+  {
+    row: '`metadata_encryption_key` that is not that of the database',
+    options: ['DEFAULT.metadata_encryption_key'],
+    applies: ({ DEFAULT }) => Boolean(DEFAULT.metadata_encryption_key),
+    says: 'With another key than that of the database, the service does not start.',
+  },
+  {
+    row: '`delayed_delete`: a location that is removed from an image',
+    options: ['DEFAULT.delayed_delete'],
+    applies: ({ DEFAULT }) => DEFAULT.delayed_delete,
+    says: 'It is about deleted images; the data of a location that is removed from an image goes at once.',
+  },
+  {
     row: 'request id longer than `max_request_id_length`',
     options: ['DEFAULT.max_request_id_length'],
     applies: sets(['DEFAULT', 'max_request_id_length']),

@@ -67,8 +67,8 @@ export interface Underway {
   /** Images that an import holds. */
   readonly locks: number
   readonly tasks: readonly { readonly type: string; readonly status: string; readonly count: number }[]
-  /** Locations whose data the scrubber has still to erase. */
-  readonly undropped: number
+  /** Images whose data waits for the scrubber (`delayed_delete`). */
+  readonly delayed: number
 }
 
 /** A database that is only looked at: each method is a transaction that cannot write. */
@@ -172,15 +172,15 @@ export async function inspectDatabase(settings: DatabaseSettings): Promise<Datab
           sql<{ type: string; status: string; n: number }>`select type, status, count(*) as n from tasks
             where not deleted and status in ('pending', 'processing') group by type, status`,
         )
-        const [undropped] = await ask(
+        const [delayed] = await ask(
           session,
-          sql<{ n: number }>`select count(*) as n from image_locations where status = 'pending_delete'`,
+          sql<{ n: number }>`select count(*) as n from images where deleted and status = 'pending_delete'`,
         )
         return {
           images: images.map(({ id, status, age }) => ({ id, status, ageMs: Number(age) })),
           locks: Number(locks?.n ?? 0),
           tasks: tasks.map(({ type, status, n }) => ({ type, status, count: Number(n) })),
-          undropped: Number(undropped?.n ?? 0),
+          delayed: Number(delayed?.n ?? 0),
         }
       }),
     locations: async function* () {
