@@ -36,7 +36,7 @@ export async function openRegistry(
   const identity = given ?? (await openIdentity(config, log))
   const policy = openConfiguredPolicy(config, log)
   const opened = await openConnection(databaseSettings(config), { warn: (message) => log.warn(message) })
-  const connection = onceOnly(opened.connection)
+  const connection = onceOnly(opened)
   const historic = historicFace(rowDatabase(connection), {
     identity,
     isAdmin: (caller) => isAdmin(policy, caller),

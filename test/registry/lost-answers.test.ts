@@ -7,11 +7,11 @@ import { noCredentials, sharedSecret } from '../../src/auth/registry.ts'
 import { newImage } from '../../src/db/conformance.ts'
 import type { Database } from '../../src/db/database.ts'
 import { openRemoteDatabase, type RemoteOptions } from '../../src/db/remote.ts'
-import { newFile } from '../../src/db/sql/fixtures.ts'
+import { newFile, openRaw } from '../../src/db/sql/fixtures.ts'
 import { hasKind, type ServiceError } from '../../src/domain/errors.ts'
-import type { ProjectId } from '../../src/domain/ids.ts'
+import type { LocationUri, ProjectId, StoreId } from '../../src/domain/ids.ts'
 import { SECRET, startRegistry } from '../support/registry.ts'
-import { testDatabase } from '../support/server.ts'
+import { type TestConfig, testDatabase } from '../support/server.ts'
 
 interface Wire {
   readonly url: string
@@ -71,8 +71,10 @@ async function wireTo(t: TestContext, url: string): Promise<Wire> {
 async function behindWire(
   t: TestContext,
   options: Partial<RemoteOptions> = {},
-): Promise<{ readonly db: Database; readonly straight: Database; readonly wire: Wire }> {
-  const registry = await startRegistry(await testDatabase(`sqlite:///${await newFile(t)}`))
+  config: TestConfig = {},
+): Promise<{ readonly db: Database; readonly straight: Database; readonly wire: Wire; readonly file: string }> {
+  const file = await newFile(t)
+  const registry = await startRegistry(await testDatabase(`sqlite:///${file}`), config)
   const wire = await wireTo(t, registry.url)
   const credentials = sharedSecret(SECRET)
   const db = openRemoteDatabase({ url: wire.url, credentials, ...options })
@@ -83,7 +85,7 @@ async function behindWire(
     await wire.close()
     await registry.close()
   })
-  return { db, straight, wire }
+  return { db, straight, wire, file }
 }
 
 const unavailable = (outcome?: string) => (error: unknown) =>
@@ -130,6 +132,24 @@ describe('a registry whose answers get lost', () => {
     wire.loseAnswers(2)
     await assert.rejects(db.images.settle(claim, { status: 'active' }), (error) => hasKind(error, 'not-found'))
     assert.deepEqual(await straight.workers.claims(worker.id), [])
+  })
+
+  it('keeps no locations in clear where they are encrypted', async (t) => {
+    const key = { metadata_encryption_key: '0123456789abcdef' }
+    const { db, straight, wire, file } = await behindWire(t, {}, { DEFAULT: key })
+    const image = newImage()
+    await db.images.insert(image)
+    const uri = 'http://user:password@host/image' as LocationUri
+    wire.loseAnswers(1)
+    const addLocations = [{ uri, store: 'web' as StoreId, metadata: {} }]
+    const changed = await db.images.update(image.id, { addLocations }, ['queued'])
+    assert.deepEqual(changed.locations, addLocations)
+    const { locations } = await straight.images.get(image.id, { admin: true, project: undefined })
+    assert.deepEqual(locations, addLocations)
+    if (process.env['TEST_DATABASE'] !== undefined) return
+    const rows = openRaw(t, file).prepare('select outcome from glimpse_requests').all()
+    assert.ok(rows.length > 0)
+    for (const { outcome } of rows) assert.doesNotMatch(String(outcome), /password|queued|outcome/)
   })
 
   it('answers reads all the same', async (t) => {

@@ -124,7 +124,7 @@ export interface JobsTable {
 /** Changes that were made for a registry's nodes, which may ask for one again when its answer was lost. */
 export interface RequestsTable {
   id: string
-  /** JSON of `codec.ts`: what came of it. */
+  /** What came of it, as `once.ts` wraps it. */
   outcome: string
   /** Milliseconds since 1970 by the clock of the database. */
   made_at: number
