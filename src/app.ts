@@ -514,7 +514,7 @@ const withLogin = <Options extends { readonly auth_section: string | undefined }
   options: Options,
 ): Options => (options.auth_section ? { ...options, ...config.group(options.auth_section, keystonePlugin) } : options)
 
-async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
+export async function openConfiguredStores(config: Config, log: Log): Promise<Stores> {
   const load = async (type: string): Promise<StoreType> => {
     const found = STORE_TYPES[type]
     if (found === undefined) {
