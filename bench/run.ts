@@ -6,6 +6,8 @@
  *   PEER_KIT=DIR                        scripts that start the real Glance (default ../shared/peer)
  *   BENCH_MIB=1024                      size of the image that is uploaded, downloaded and imported
  *   BENCH_CLIENTS=500                   clients of the boot storm
+ *   BENCH_DEAD=110000                   deleted images to purge, of some five rows each
+ *   BENCH_DATABASES=SQLite,MariaDB      where to purge them (default: these and PostgreSQL)
  */
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -22,6 +24,7 @@ import { members } from './sections/members.ts'
 import { create, list, patch, show } from './sections/metadata.ts'
 import { metadefs } from './sections/metadefs.ts'
 import { policy } from './sections/policy.ts'
+import { purge } from './sections/purge.ts'
 import { registry } from './sections/registry.ts'
 import { memory, slow, start } from './sections/service.ts'
 import { storm } from './sections/storm.ts'
@@ -46,6 +49,7 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Measured>>> = 
   storm,
   slow,
   registry,
+  purge,
   physical,
 }
 

@@ -587,7 +587,7 @@ export async function openStoreDriver(config: Config, { type, group }: PlannedSt
   return store.open(config.group(group, store.options), reachOf(config), readOnly)
 }
 
-async function openConfiguredStores(config: Config, log: Log, readOnly: boolean): Promise<Stores> {
+export async function openConfiguredStores(config: Config, log: Log, readOnly = false): Promise<Stores> {
   const { multi, defaultStore = '', stores } = plannedStores(config)
   const opened = []
   for (const planned of stores) {

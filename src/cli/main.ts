@@ -14,6 +14,7 @@ export async function main(name: string, argv: readonly string[]): Promise<void>
     'glance-api': apiCommand,
     'glance-registry': registryCommand,
     'glance-manage': async () => (await import('./manage.ts')).manageCommand(),
+    'glance-scrubber': async () => (await import('./scrubber.ts')).scrubberCommand(),
     'glance-cache-manage': async () => (await import('./cache-manage.ts')).cacheManageCommand(),
     'glance-cache-prefetcher': async () => (await import('./cache-jobs.ts')).prefetcherCommand(),
     'glance-cache-pruner': async () => (await import('./cache-jobs.ts')).prunerCommand(),

@@ -6,6 +6,7 @@ import type { Database } from '../db/database.ts'
 import { ServiceError } from '../domain/errors.ts'
 import { withConfigOptions } from './config-options.ts'
 import type { Report } from './metadefs.ts'
+import { addPurge } from './purge.ts'
 import { addSchemaCommands } from './schema.ts'
 
 /** The metadata definitions that come with the service. */
@@ -24,6 +25,7 @@ export async function manageCommand(): Promise<Command> {
   const db = command.command('db').description('the schema, and the metadata definitions')
   addSchemaCommands(command, db, read)
   addMetadefs(command, db, read)
+  addPurge(db, (work) => withDatabase(read(), work))
   return command
 }
 

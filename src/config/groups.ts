@@ -198,6 +198,14 @@ const service = {
     default: false,
     help: 'Only mark the data of a deleted image; glance-scrubber removes it later.',
   }),
+  scrub_time: integer({
+    default: 0,
+    min: 0,
+    help: 'Seconds for which glance-scrubber leaves the data of an image alone that was deleted with `delayed_delete`.',
+  }),
+  scrub_pool_size: integer({ default: 1, min: 1, help: 'Images whose data glance-scrubber removes at once.' }),
+  wakeup_time: integer({ default: 300, min: 0, help: 'Seconds between two passes of glance-scrubber as a daemon.' }),
+  daemon: bool({ default: false, help: 'glance-scrubber goes on until it is told to end, as with `--daemon`.' }),
   metadata_source_path: text({
     default: '/etc/glance/metadefs/',
     help: 'Directory of the metadata definitions that glance-manage loads.',

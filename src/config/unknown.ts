@@ -40,9 +40,7 @@ const ADVICE: Readonly<Record<string, string>> = {
 
 /** Options that upstream reads in parts which this service lacks, or with other stores than the configured ones. */
 const ELSEWHERE: Readonly<Record<string, RegExp>> = {
-  DEFAULT: oneOf(
-    'config_source|scrub_time|scrub_pool_size|wakeup_time|daemon|restore|default_swift_reference|swift_store_\\w+',
-  ),
+  DEFAULT: oneOf('config_source|restore|default_swift_reference|swift_store_\\w+'),
   glance_store: oneOf(
     '(filesystem|https?|rbd|s3|swift|cinder|vmware)_\\w+|rados_connect_timeout|rootwrap_config|default_swift_reference',
   ),

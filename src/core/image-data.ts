@@ -304,8 +304,11 @@ async function* notified(
   }
 }
 
+/** What it takes to erase data. */
+export type Eraser = Pick<Core, 'db' | 'stores' | 'log'>
+
 /** Removes data that its image has let go; what cannot be removed now is tried again by the sweep. */
-export async function eraseData(core: Core, id: ImageId, locations: readonly Location[]): Promise<void> {
+export async function eraseData(core: Eraser, id: ImageId, locations: readonly Location[]): Promise<void> {
   for (const location of locations) {
     try {
       await eraseLocation(core, id, location)
@@ -316,7 +319,7 @@ export async function eraseData(core: Core, id: ImageId, locations: readonly Loc
 }
 
 /** Removes the data at a location that its image has let go. */
-export async function eraseLocation(core: Core, id: ImageId, location: Location): Promise<void> {
+export async function eraseLocation(core: Eraser, id: ImageId, location: Location): Promise<void> {
   try {
     await core.stores.holding(location).delete(location, AbortSignal.timeout(60_000))
   } catch (error) {

@@ -326,6 +326,70 @@ export interface CachedRepository {
   nodes(image: ImageId): Promise<readonly string[]>
 }
 
+/** Images that are deleted, but whose data waits: those in `pending_delete`. */
+export interface DelayedDeleteRepository {
+  /** Those that were deleted before `before` (`YYYY-MM-DD HH:MM:SS.ffffff`, UTC), oldest first. */
+  over(before: string, limit: number): Promise<readonly ImageId[]>
+  /** The image is `deleted`, and what is returned `undropped`. Nothing is returned where somebody else was first. */
+  end(id: ImageId): Promise<readonly Location[]>
+  /** The image is active again, with all that went with it. Throws `not-found`, and `conflict` unless it waits. */
+  restore(id: ImageId): Promise<Image>
+}
+
+/** What a purge takes out, in the order that foreign keys ask for. */
+export const PURGED_TABLES = [
+  'task_info',
+  'image_properties',
+  'image_tags',
+  'image_locations',
+  'image_members',
+  'tasks',
+] as const
+
+/** Images are purged apart: once the row of one is gone, its id can be given to another (OSSN-0075). */
+export type PurgedTable = (typeof PURGED_TABLES)[number] | 'images'
+
+/**
+ * Rows of a table that were marked as deleted before a time, or at that very time (`YYYY-MM-DD HH:MM:SS.ffffff`, UTC).
+ * Info of a task goes by the time of its task.
+ */
+export interface PurgeScope {
+  readonly table: PurgedTable
+  readonly deleted: { readonly before: string } | { readonly at: string }
+}
+
+export type RowKey = string | number
+
+export interface PurgeSurvey {
+  /** That would go: `most` of them, if there are more. */
+  readonly rows: number
+  /** That stay although they are old enough, because the service still needs them. */
+  readonly kept: number
+  /** When the last of the `most` oldest ones was deleted; undefined where all would go. */
+  readonly last: string | undefined
+  /** Whether one that would go is still referred to by a row of another table. */
+  readonly blocked: boolean
+}
+
+/**
+ * What is needed stays, however old: locations whose data may still exist, whatever belongs to an image in
+ * `pending_delete`, and images and tasks that a worker has a claim or a job on. So does what others refer to.
+ */
+export interface MaintenanceRepository {
+  survey(scope: PurgeScope, most?: number): Promise<PurgeSurvey>
+  /**
+   * Looks at `limit` rows, in the order of their keys, from behind `after` on. Returns those of `scope`, and where to go
+   * on; nowhere at the end.
+   */
+  purgeable(
+    scope: PurgeScope,
+    limit: number,
+    after?: RowKey,
+  ): Promise<{ readonly keys: readonly RowKey[]; readonly next: RowKey | undefined }>
+  /** Takes out those of the rows that are still of `scope`, and returns how many. */
+  purge(scope: PurgeScope, keys: readonly RowKey[]): Promise<number>
+}
+
 export interface Database {
   readonly images: ImageRepository
   readonly members: MemberRepository
@@ -334,5 +398,7 @@ export interface Database {
   readonly cached: CachedRepository
   readonly tasks: TaskRepository
   readonly jobs: JobRepository
+  readonly maintenance: MaintenanceRepository
+  readonly delayed: DelayedDeleteRepository
   close(): Promise<void>
 }

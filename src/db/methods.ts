@@ -57,6 +57,8 @@ export const METHODS = {
   },
   cached: { addNode: 'write', list: 'read', put: 'write', touch: 'write', remove: 'write', nodes: 'read' },
   tasks: { insert: 'write', get: 'read', list: 'read', ofImage: 'read', update: 'write', forgetExpired: 'write' },
+  maintenance: { survey: 'read', purgeable: 'read', purge: 'write' },
+  delayed: { over: 'read', end: 'write', restore: 'write' },
   jobs: { begin: 'write', advance: 'write', finish: 'write', list: 'read', takeOver: 'write' },
 } as const satisfies Table<Database>
 

@@ -2,6 +2,7 @@ import type { TestContext } from 'node:test'
 import { cachedConformance } from '../../src/db/cached-conformance.ts'
 import { type DatabaseHarness, databaseConformance } from '../../src/db/conformance.ts'
 import type { Database } from '../../src/db/database.ts'
+import { maintenanceConformance } from '../../src/db/maintenance-conformance.ts'
 import { metadefConformance } from '../../src/db/metadef-conformance.ts'
 import { openDatabase } from '../../src/db/sql/connect.ts'
 import { taskConformance } from '../../src/db/task-conformance.ts'
@@ -43,4 +44,5 @@ export function databaseSuites(
   metadefConformance(harness)
   taskConformance(harness)
   cachedConformance(harness)
+  maintenanceConformance(harness)
 }

@@ -2,11 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { Database } from '../database.ts'
 import { cachedRepository } from './cached.ts'
+import { delayedDeleteRepository } from './delayed-delete.ts'
 import { withParts } from './facts.ts'
 import { imageRepository } from './images.ts'
 import { jobRepository } from './jobs.ts'
 import { type LocationCipher, locationCipher } from './location-cipher.ts'
 import { requireFittingKey } from './location-rows.ts'
+import { maintenanceRepository } from './maintenance.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
 import { prepareSchema, readSchema } from './prepare.ts'
@@ -131,6 +133,8 @@ export const databaseOn = ({ connection, cipher, lag }: OpenConnection): Databas
   cached: cachedRepository(lag === undefined ? connection : absent(connection, lag)),
   tasks: taskRepository(connection),
   jobs: jobRepository(connection, cipher),
+  maintenance: maintenanceRepository(connection),
+  delayed: delayedDeleteRepository(connection, cipher),
   close: connection.close,
 })
 
