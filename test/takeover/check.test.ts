@@ -101,7 +101,7 @@ describe('glimpse takeover check of what the real Glance made', { skip: withoutG
         {},
         async ({ dir }) => {
           const file = join(dir, 'paste.ini')
-          const text = (await readFile(file, 'utf8')).replace('context rootapp', 'context audit rootapp')
+          const text = (await readFile(file, 'utf8')).replace(/context +rootapp/, 'context audit rootapp')
           await writeFile(
             file,
             `${text}[filter:audit]\npaste.filter_factory = keystonemiddleware.audit:filter_factory\n`,
