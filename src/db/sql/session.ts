@@ -33,7 +33,7 @@ export interface ConnectOptions {
   readonly sqlMode?: string
   /** Whoever writes is refused, by the database itself. */
   readonly readOnly?: boolean
-  /** Sees every statement of SQLite. */
+  /** Sees every statement. */
   readonly trace?: (sql: string, parameters: readonly unknown[]) => void
 }
 
@@ -59,10 +59,15 @@ export interface Connection {
   close(): Promise<void>
 }
 
-const sessionOn = (connection: DatabaseConnection, { isNowhere }: Facts): Session => {
-  const all = async <Row>(prepared: Statement<Row>, values: Values = {}): Promise<readonly Row[]> => {
+const sessionOn = (connection: DatabaseConnection, { isNowhere }: Facts, trace: ConnectOptions['trace']): Session => {
+  const run = <Row>(prepared: Statement<Row>, values: Values = {}) => {
+    const query = prepared.with(values)
+    trace?.(query.sql, query.parameters)
+    return connection.executeQuery<Row>(query)
+  }
+  const all = async <Row>(prepared: Statement<Row>, values?: Values): Promise<readonly Row[]> => {
     try {
-      return (await connection.executeQuery<Row>(prepared.with(values))).rows
+      return (await run(prepared, values)).rows
     } catch (error) {
       if (isNowhere(error)) return []
       throw error
@@ -71,8 +76,7 @@ const sessionOn = (connection: DatabaseConnection, { isNowhere }: Facts): Sessio
   return {
     all,
     first: async (prepared, values) => (await all(prepared, values))[0],
-    change: async (prepared, values = {}) =>
-      Number((await connection.executeQuery(prepared.with(values))).numAffectedRows ?? 0),
+    change: async (prepared, values) => Number((await run(prepared, values)).numAffectedRows ?? 0),
   }
 }
 
@@ -103,6 +107,7 @@ const connectDrivers = async (
   { reader, writer, dialect, settings }: Drivers,
   facts: Facts,
   patienceMs: number,
+  trace?: ConnectOptions['trace'],
 ): Promise<Connection> => {
   const kysely = new Kysely<Tables>({
     dialect: {
@@ -135,7 +140,7 @@ const connectDrivers = async (
   ): Promise<T> => {
     const connection = await begin(driver, settings)
     try {
-      const result = await work(sessionOn(connection, facts))
+      const result = await work(sessionOn(connection, facts, trace))
       await driver.commitTransaction(connection)
       return result
     } catch (error) {
@@ -168,7 +173,7 @@ const connectDrivers = async (
       inWords(async () => {
         const connection = await writer.acquireConnection()
         try {
-          return await work(sessionOn(connection, facts))
+          return await work(sessionOn(connection, facts, trace))
         } finally {
           await writer.releaseConnection(connection)
         }
@@ -190,20 +195,36 @@ const connectSqlite = (path: string, options: ConnectOptions): Promise<Connectio
   return connectDrivers({ reader: driver, writer: driver, dialect, settings }, SQLITE, busyTimeoutMs)
 }
 
+/** A statement that reads is given up after so long. */
+const STATEMENT_S = 30
+
 /** Their own isolation levels are the sessions', so that a transaction begins with one round trip. */
 const SESSIONS = {
   postgresql: {
     facts: POSTGRES,
     open: postgresDialect,
     common: ["set time zone 'UTC'"],
-    reader: ['set session characteristics as transaction isolation level repeatable read, read only'],
+    reader: [
+      'set session characteristics as transaction isolation level repeatable read, read only',
+      // What is read here is a few rows by indexes, whatever the statistics say: no plan begins with a whole table, nor
+      // goes through all images in the order of an index that has more than those of the list.
+      `select ${['seqscan', 'bitmapscan', 'hashjoin', 'mergejoin', 'material', 'memoize', 'incremental_sort']
+        .map((method) => `set_config('enable_${method}', 'off', false)`)
+        .join()}, set_config('jit', 'off', false), set_config('statement_timeout', '${STATEMENT_S}s', false)`,
+    ],
     writer: ['set session characteristics as transaction isolation level serializable, read write'],
   },
   mysql: {
     facts: MYSQL,
     open: mysqlDialect,
     common: ["set time_zone = '+00:00'"],
-    reader: ['set session transaction isolation level repeatable read, read only'],
+    reader: [
+      'set session transaction isolation level repeatable read, read only',
+      // The option has one name in MariaDB, another one and milliseconds in MySQL.
+      `set @@session.sql_safe_updates = 0
+        /*M!100100 , @@session.max_statement_time = ${STATEMENT_S} */
+        /*!80000 , @@session.max_execution_time = ${STATEMENT_S * 1000} */`,
+    ],
     writer: ['set session transaction isolation level serializable, read write'],
   },
 } as const
@@ -222,7 +243,7 @@ const connectServer = async (url: ServerUrl, options: ConnectOptions): Promise<C
     dialect,
     settings: { read: {}, write: {} },
   }
-  return connectDrivers(drivers, facts, busyTimeoutMs)
+  return connectDrivers(drivers, facts, busyTimeoutMs, options.trace)
 }
 
 const PATIENCE_MS = 5_000
