@@ -178,8 +178,9 @@ const MYSQL_KINDS: Readonly<Record<string, Meaning>> = {
   ER_RECORD_FILE_FULL: 'full',
   ER_DISK_FULL: 'full',
   PROTOCOL_CONNECTION_LOST: 'away',
-  ER_STATEMENT_TIMEOUT: 'slow',
   ER_QUERY_TIMEOUT: 'slow',
+  // MariaDB's own number for the same.
+  '1969': 'slow',
   ER_DATA_TOO_LONG: 'refused',
   ER_TRUNCATED_WRONG_VALUE_FOR_FIELD: 'refused',
   WARN_DATA_TRUNCATED: 'refused',

@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
+import { hasKind } from '../../domain/errors.ts'
 import type { ImageId, ProjectId } from '../../domain/ids.ts'
 import { type ImageFilter, type ImageQuery, SORT_KEYS } from '../../domain/query.ts'
 import { imageQuery } from '../conformance.ts'
 import type { Database, Scope } from '../database.ts'
 import { openDatabase } from './connect.ts'
+import { isSlow } from './facts.ts'
 import { newFile, openRaw } from './fixtures.ts'
+import { pageFinder } from './page-finder.ts'
+import { connect } from './session.ts'
 
 const IMAGES = 2_600
 const imageId = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}` as ImageId
@@ -55,7 +59,7 @@ const open = async (t: TestContext) => {
       )
       .map((row) => String(row['detail']))
   }
-  return { db, plans, limits }
+  return { db, file, plans, limits }
 }
 
 const assertRanges = (plan: readonly string[], about: string) => {
@@ -159,6 +163,20 @@ describe('the list of many images', () => {
     limits.length = 0
     assert.deepEqual(await db.images.list(imageQuery({ filters, limit: 5, visibility: 'all' }), ADMIN), [])
     assert.deepEqual(limits, [100, 650, 2000])
+  })
+
+  it('is not looked for for ever', async (t) => {
+    const { file } = await open(t)
+    const connection = await connect(`sqlite:///${file}`)
+    t.after(() => connection.close())
+    const page = (filters: readonly ImageFilter[]) => {
+      const search = pageFinder(connection, 0)(imageQuery({ filters, limit: 5 }), ADMIN)
+      return connection.read(search)
+    }
+    const all: ImageFilter = { by: 'column', column: 'min_ram', values: [0] }
+    const none: ImageFilter = { by: 'column', column: 'min_ram', values: [1] }
+    assert.equal((await page([all]))?.length, 5)
+    await assert.rejects(page([none]), (error) => hasKind(error, 'unavailable') && isSlow(error))
   })
 
   it('is the same whether it is walked or looked up', async (t) => {

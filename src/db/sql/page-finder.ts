@@ -41,7 +41,7 @@ const FEW_MEMBERSHIPS = 200
 const STRETCH = { from: 100, to: 2_000 } as const
 /** Clients choose the shape of a query (how many filters of which kind), so that shapes may not pile up. */
 const CACHED_SHAPES = 300
-/** A search that takes longer is given up. */
+/** A search that takes longer is given up after the piece of work that it is at. */
 const SEARCH_MS = 30_000
 
 /** A page that is being looked for. Each call does a bounded piece of work; undefined says that there is more to do. */
@@ -51,7 +51,7 @@ export type Search = (session: Session) => Promise<readonly string[] | undefined
  * Finds the ids of a page. A call may be repeated if it failed. Throws `not-found` or `forbidden` for the marker,
  * `unavailable` when it takes too long.
  */
-export const pageFinder = ({ facts, prepare }: Connection) => {
+export const pageFinder = ({ facts, prepare }: Pick<Connection, 'facts' | 'prepare'>, searchMs = SEARCH_MS) => {
   const cached = <Row>() => {
     const known = new LRUCache<string, Statement<Row>>({ max: CACHED_SHAPES })
     return (key: string, build: () => RawBuilder<Row>): Statement<Row> => {
@@ -96,7 +96,7 @@ export const pageFinder = ({ facts, prepare }: Connection) => {
     }
     for (const [n, filter] of filters.entries()) Object.assign(base, filterValues(filter, n))
     const shared = branches.some(({ member }) => member !== undefined)
-    const deadline = Date.now() + SEARCH_MS
+    const deadline = Date.now() + searchMs
 
     /** The order, and the place in it behind which the page begins. */
     const begin = async (session: Session): Promise<{ readonly order: readonly Order[]; readonly values: Values }> => {
@@ -196,7 +196,7 @@ export const pageFinder = ({ facts, prepare }: Connection) => {
         const from = await mostSelective(session, filters, now.begin, few)
         if (from !== undefined) return await lookUp(session, shape, now.begin, from)
       }
-      if (Date.now() > deadline) throw tooSlow('The list takes too long: too few images satisfy its filters')
+      if (Date.now() >= deadline) throw tooSlow('The list takes too long: too few images satisfy its filters')
       looked = { ...now, more: Math.max(few, now.more) }
       return undefined
     }
