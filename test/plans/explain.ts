@@ -119,7 +119,7 @@ interface MariadbRow {
 }
 
 const explainMariadb: Explain = async (session, sql, parameters) => {
-  const rows = await rowsOf<MariadbRow>(session, `explain ${sql}`, parameters)
+  const rows = await rowsOf<MariadbRow>(session, `explain format=traditional ${sql}`, parameters)
   return rows
     .filter(({ table }) => table !== null && !/^<|elements|^page$/.test(table))
     .map(({ table, type, key, key_len: bytes, Extra }) => {

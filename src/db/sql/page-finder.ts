@@ -6,9 +6,6 @@ import type { Scope } from '../database.ts'
 import { tooSlow } from './facts.ts'
 import {
   branchesOf,
-  countQuery,
-  filterShape,
-  filterValues,
   type IdRow,
   isIndexed,
   isRange,
@@ -27,6 +24,7 @@ import {
   walkQuery,
   wholeOrder,
 } from './list.ts'
+import { countQuery, filterShape, filterValues } from './list-filters.ts'
 import { MEMBER_IMAGES } from './migrations.ts'
 import type { Connection, Session } from './session.ts'
 import type { Statement, Value, Values } from './statement.ts'
