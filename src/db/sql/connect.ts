@@ -111,7 +111,7 @@ const connected = async <T>(
 /** The connection alone, for those who look after the schema; nothing is asked of the database yet. */
 export const connectDatabase = (settings: DatabaseSettings, options: ConnectOptions = {}): Promise<Connection> => {
   if (settings.connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
-  const patience = { connections: MANAGER_CONNECTIONS, busyTimeoutMs: MANAGER_PATIENCE_MS }
+  const patience = { connections: MANAGER_CONNECTIONS, busyTimeoutMs: MANAGER_PATIENCE_MS, maintenance: true }
   return connect(settings.connection, { ...optionsOf(settings), ...patience, ...options })
 }
 

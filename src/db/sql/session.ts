@@ -33,6 +33,8 @@ export interface ConnectOptions {
   readonly sqlMode?: string
   /** Whoever writes is refused, by the database itself. */
   readonly readOnly?: boolean
+  /** Reads whole tables, and takes as long as it takes: no requests are answered meanwhile. */
+  readonly maintenance?: boolean
   /** Sees every statement. */
   readonly trace?: (sql: string, parameters: readonly unknown[]) => void
 }
@@ -204,8 +206,8 @@ const SESSIONS = {
     facts: POSTGRES,
     open: postgresDialect,
     common: ["set time zone 'UTC'"],
-    reader: [
-      'set session characteristics as transaction isolation level repeatable read, read only',
+    reader: ['set session characteristics as transaction isolation level repeatable read, read only'],
+    answering: [
       // What is read here is a few rows by indexes, whatever the statistics say: no plan begins with a whole table, nor
       // goes through all images in the order of an index that has more than those of the list.
       `select ${['seqscan', 'bitmapscan', 'hashjoin', 'mergejoin', 'material', 'memoize', 'incremental_sort']
@@ -218,8 +220,8 @@ const SESSIONS = {
     facts: MYSQL,
     open: mysqlDialect,
     common: ["set time_zone = '+00:00'"],
-    reader: [
-      'set session transaction isolation level repeatable read, read only',
+    reader: ['set session transaction isolation level repeatable read, read only'],
+    answering: [
       // The option has one name in MariaDB, another one and milliseconds in MySQL.
       `set @@session.sql_safe_updates = 0
         /*M!100100 , @@session.max_statement_time = ${STATEMENT_S} */
@@ -230,13 +232,14 @@ const SESSIONS = {
 } as const
 
 const connectServer = async (url: ServerUrl, options: ConnectOptions): Promise<Connection> => {
-  const { facts, open, common, reader, writer } = SESSIONS[url.kind]
+  const { facts, open, common, reader, answering, writer } = SESSIONS[url.kind]
   const { connections = 20, waitMs = 30_000, idleMs = 600_000 } = options
   const { busyTimeoutMs = PATIENCE_MS, sqlMode = 'TRADITIONAL' } = options
   const session = url.kind === 'mysql' && sqlMode !== '' ? [...common, `set sql_mode = '${sqlMode}'`] : common
   const pool = { connections, waitMs, idleMs }
   const dialect = await open(url, { ...pool, session: [...session, ...(options.readOnly ? reader : writer)] })
-  const readDialect = await open(url, { ...pool, session: [...session, ...reader] })
+  const reading = options.maintenance ? reader : [...reader, ...answering]
+  const readDialect = await open(url, { ...pool, session: [...session, ...reading] })
   const drivers = {
     reader: readDialect.createDriver(),
     writer: dialect.createDriver(),
