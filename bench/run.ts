@@ -18,6 +18,7 @@ import { parseArgs, promisify } from 'node:util'
 import { root } from '../test/support/product.ts'
 import { type Bench, type Measured, MIB } from './bench.ts'
 import { saveSection, table } from './report.ts'
+import { catalogue } from './sections/catalogue.ts'
 import { download, physical, upload } from './sections/data.ts'
 import { imports } from './sections/imports.ts'
 import { members } from './sections/members.ts'
@@ -40,6 +41,10 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Measured>>> = 
   show,
   list,
   members,
+  catalogue1k: catalogue(1000),
+  catalogue10k: catalogue(10_000),
+  catalogue100k: catalogue(100_000),
+  catalogue1m: catalogue(1_000_000),
   metadefs,
   patch,
   create,

@@ -30,6 +30,8 @@ export interface Sides {
   readonly glimpse: Side
   /** Of the real Glance. */
   readonly version: string
+  /** Runs SQL as root in the MariaDB that both use; `glance` and `glimpse` are their databases. */
+  readonly mariadb?: (database: 'mysql' | 'glance' | 'glimpse', sql: string) => Promise<void>
   close(): Promise<void>
 }
 
@@ -38,6 +40,8 @@ export interface SidesOptions {
   readonly workers?: number
   /** Downloads go through an image cache. */
   readonly cache?: boolean
+  /** One MariaDB for both, in place of SQLite. */
+  readonly mariadb?: boolean
   /** Two file stores, `fast` and `cheap`, and every method of import. */
   readonly imports?: boolean
   /** More options of `[DEFAULT]`. */
@@ -52,8 +56,13 @@ const METHODS = '[glance-direct, web-download, copy-image, glance-download]'
 
 /** Both servers with SQLite, in front of the same stand-in for Keystone. Glance is started, Glimpse not yet. */
 export async function openSides(kit: string, dir: string, options: SidesOptions = {}): Promise<Sides> {
-  const { workers = 2, cache = false, imports = false, otherRegion } = options
-  const [glancePort, stubPort, glimpsePort] = [await freePort(), await freePort(), await freePort()]
+  const { workers = 2, cache = false, imports = false, mariadb = false, otherRegion } = options
+  const [glancePort, stubPort, glimpsePort, databasePort] = [
+    await freePort(),
+    await freePort(),
+    await freePort(),
+    await freePort(),
+  ]
   const peer = join(dir, 'glance')
   await mkdir(dir, { recursive: true })
   const extra = join(dir, 'extra.conf')
@@ -62,7 +71,8 @@ export async function openSides(kit: string, dir: string, options: SidesOptions 
   const env = {
     ...process.env,
     PEER_DIR: peer,
-    DB: 'sqlite',
+    DB: mariadb ? 'mysql' : 'sqlite',
+    DB_PORT: String(databasePort),
     WORKERS: String(workers),
     METADEFS: '0',
     CACHE: cache ? '1' : '0',
@@ -76,13 +86,28 @@ export async function openSides(kit: string, dir: string, options: SidesOptions 
   process.once('exit', () => spawn(join(kit, 'peer-down.sh'), [], { env, detached: true, stdio: 'ignore' }))
   await detached(join(kit, 'peer-up.sh'), { ...env, ...ports })
   const facts = JSON.parse(await readFile(join(peer, 'run/server.json'), 'utf8')) as Record<string, string>
+  const own = join(dir, 'glimpse')
+  const runSql = mariadb ? mariadbOf(join(peer, 'run/mariadb.sock')) : undefined
+  await runSql?.('mysql', 'create database glimpse character set utf8mb3; grant all on glimpse.* to glance@127.0.0.1')
+  const connection = mariadb
+    ? `mysql+pymysql://glance:glance@127.0.0.1:${databasePort}/glimpse?charset=utf8`
+    : `sqlite:///${join(own, 'glance.sqlite')}`
+  const glimpse = { ...options, options: defaults }
   return {
     glance: glanceSide(facts, peer),
-    glimpse: await glimpseSide(join(dir, 'glimpse'), glimpsePort, stubPort, { ...options, options: defaults }),
+    glimpse: await glimpseSide(own, glimpsePort, stubPort, connection, glimpse),
     version: String(facts['name']),
+    ...(runSql ? { mariadb: runSql } : {}),
     close,
   }
 }
+
+const mariadbOf =
+  (socket: string): NonNullable<Sides['mariadb']> =>
+  async (database, sql) => {
+    const args = ['--no-defaults', '-uroot', `--socket=${socket}`, database, '-e', sql]
+    await run('mariadb', args, { maxBuffer: 1 << 26 })
+  }
 
 const optionLines = (options: Readonly<Record<string, string>>): string =>
   Object.entries(options)
@@ -114,6 +139,7 @@ async function glimpseSide(
   dir: string,
   port: number,
   stubPort: number,
+  connection: string,
   { workers = 2, cache = false, imports = false, options = {} }: SidesOptions,
 ): Promise<Side> {
   for (const folder of ['images', 'cheap', 'staging', 'cache']) await mkdir(join(dir, folder), { recursive: true })
@@ -130,7 +156,7 @@ ${cache ? `image_cache_dir = ${dir}/cache\nimage_cache_max_size = 21474836480` :
 ${imports ? 'enabled_backends = fast:file, cheap:file' : ''}
 ${optionLines(options)}
 [database]
-connection = sqlite:///${database}
+connection = ${connection}
 ${imports ? twoStores(dir) : oneStore(dir)}
 ${FILTER}[paste_deploy]
 flavor = ${cache ? 'keystone+cachemanagement' : 'keystone'}

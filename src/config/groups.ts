@@ -273,7 +273,7 @@ const database = {
     secret: true,
     help: 'URL of the database, such as `mysql+pymysql://user:password@host/glance` or `sqlite:////var/lib/glance/glance.sqlite`.',
   }),
-  slave_connection: text({ secret: true, help: 'URL of a replica to read from.' }),
+  slave_connection: text({ secret: true, help: 'URL of a replica that lists of images and tasks are read from.' }),
   asyncio_connection: text({ secret: true, help: 'Accepted for compatibility: `connection` is used.' }),
   asyncio_slave_connection: text({ secret: true, help: 'Accepted for compatibility: `slave_connection` is used.' }),
   connection_parameters: text({ default: '', help: 'Parameters added to the URL, as `name=value&name=value`.' }),

@@ -40,6 +40,12 @@ const sets =
 export const DIFFERENCES: readonly Difference[] = [
   // --- options
   {
+    row: '`[database] slave_connection`',
+    options: ['database.slave_connection'],
+    applies: sets(['database', 'slave_connection']),
+    says: 'Lists of images and tasks are read from it, and may be as old as it is behind; upstream reads nothing from it.',
+  },
+  {
     row: 'whose `user_storage_quota` counts',
     options: ['DEFAULT.user_storage_quota'],
     applies: hasQuota,

@@ -12,6 +12,7 @@ import { maintenanceRepository } from './maintenance.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
 import { prepareSchema, readSchema } from './prepare.ts'
+import { withReplica } from './replica.ts'
 import { type Connection, type ConnectOptions, connect } from './session.ts'
 import { taskRepository } from './tasks.ts'
 import { workerRepository } from './workers.ts'
@@ -19,6 +20,8 @@ import { workerRepository } from './workers.ts'
 /** As `[database]` of the configuration has it. */
 export interface DatabaseSettings {
   readonly connection?: string | undefined
+  readonly slave_connection?: string | undefined
+  readonly asyncio_slave_connection?: string | undefined
   readonly connection_parameters?: string | undefined
   readonly sqlite_synchronous?: boolean | undefined
   readonly mysql_sql_mode?: string | undefined
@@ -68,6 +71,22 @@ const absent = (db: Connection, reason: string): Connection => {
   return { ...db, read: refuse, write: refuse }
 }
 
+/** A replica that cannot be reached for so long is left out. */
+const REPLICA_WAIT_MS = 3_000
+
+/** Where the settings name one; it is not looked at before the first list. */
+const replicaOf = async (
+  settings: DatabaseSettings,
+  options: ConnectOptions,
+  parts: ReadonlySet<string>,
+): Promise<Connection | undefined> => {
+  const url = settings.slave_connection ?? settings.asyncio_slave_connection
+  if (url === undefined || url === '') return undefined
+  const { waitMs = REPLICA_WAIT_MS, ...rest } = { ...optionsOf(settings), ...options }
+  const replica = await connect(url, { ...rest, waitMs: Math.min(waitMs, REPLICA_WAIT_MS) })
+  return { ...replica, facts: withParts(replica.facts, parts) }
+}
+
 /** Connects as the settings say; a server that is away is tried again. `work` is what is done first. */
 const connected = async <T>(
   settings: DatabaseSettings,
@@ -92,7 +111,7 @@ const connected = async <T>(
 /** The connection alone, for those who look after the schema; nothing is asked of the database yet. */
 export const connectDatabase = (settings: DatabaseSettings, options: ConnectOptions = {}): Promise<Connection> => {
   if (settings.connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
-  const patience = { connections: MANAGER_CONNECTIONS, busyTimeoutMs: MANAGER_PATIENCE_MS }
+  const patience = { connections: MANAGER_CONNECTIONS, busyTimeoutMs: MANAGER_PATIENCE_MS, maintenance: true }
   return connect(settings.connection, { ...optionsOf(settings), ...patience, ...options })
 }
 
@@ -102,6 +121,8 @@ export interface OpenConnection {
   readonly cipher: LocationCipher
   /** Why there are no tables for `Database.cached`, where there are none. */
   readonly lag: string | undefined
+  /** From which lists are read. */
+  readonly replica: Connection | undefined
 }
 
 /**
@@ -122,10 +143,15 @@ export const openConnection = async (
     return schema
   })
   for (const line of found.warnings) warn(line)
-  return { connection: { ...raw, facts: withParts(raw.facts, found.parts) }, cipher, lag: found.lag }
+  return {
+    connection: { ...raw, facts: withParts(raw.facts, found.parts) },
+    cipher,
+    lag: found.lag,
+    replica: await replicaOf(settings, connecting, found.parts),
+  }
 }
 
-export const databaseOn = ({ connection, cipher, lag }: OpenConnection): Database => ({
+const repositories = ({ connection, cipher, lag }: Omit<OpenConnection, 'replica'>): Database => ({
   images: imageRepository(connection, cipher),
   members: memberRepository(connection),
   workers: workerRepository(connection),
@@ -137,6 +163,11 @@ export const databaseOn = ({ connection, cipher, lag }: OpenConnection): Databas
   delayed: delayedDeleteRepository(connection, cipher),
   close: connection.close,
 })
+
+export const databaseOn = ({ replica, ...opened }: OpenConnection): Database => {
+  const primary = repositories(opened)
+  return replica === undefined ? primary : withReplica(primary, repositories({ ...opened, connection: replica }))
+}
 
 /** As `openConnection`. */
 export const openDatabase = async (from: string | DatabaseSettings, options: OpenOptions = {}): Promise<Database> =>

@@ -27,10 +27,18 @@ export interface Facts {
   readonly has: (part: string) => boolean
   /** Follows a table's name: read it by this index and no other; nothing for an index of ours that is not there. */
   readonly by: (index: string) => Fragment
+  /** That a row is not deleted, as a condition that leads no planner to look for all such rows. */
+  readonly living: Fragment
+  /** Joins the image with this id, after the tables before it, by its primary key. */
+  readonly thenImage: (id: Fragment) => Fragment
+  /** Whether ranges of an index are found for a list of values only where each of them stands in the text. */
+  readonly listsValues: boolean
   /** A time as a value of a column. */
   readonly toTime: (time: Date) => string
   /** Merges the ordered branches of a union as they come; where it does not, each branch gets the page's limit. */
   readonly mergesUnions: boolean
+  /** Said in a transaction: sort what an index leaves open, in stretches. Where it does so anyway, nothing needs saying. */
+  readonly sortStretches?: RawBuilder<unknown>
   /** What an index can follow a comparison of rows by. */
   readonly comparesRows: 'of columns' | 'of expressions' | 'never'
   /** Whether an error says that no row can have the value that was looked for. */
@@ -51,6 +59,9 @@ export const SQLITE: Facts = {
   age: (column) => sql`cast((unixepoch('subsec') - unixepoch(${column}, 'subsec')) * 1000 as integer)`,
   has: () => true,
   by: (index) => sql`indexed by ${sql.ref(index)}`,
+  living: sql`not deleted`,
+  thenImage: (id) => sql`cross join images on images.id = ${id}`,
+  listsValues: false,
   toTime: toText,
   mergesUnions: true,
   comparesRows: 'of columns',
@@ -78,8 +89,13 @@ export const POSTGRES: Facts = {
   age: (column) => sql`cast(extract(epoch from (timezone('UTC', clock_timestamp()) - ${column})) * 1000 as bigint)`,
   has: () => true,
   by: () => sql``,
+  living: sql`not deleted`,
+  // A subquery of its own, which the planner leaves where it is.
+  thenImage: (id) => sql`cross join lateral (select * from images where images.id = ${id} offset 0) as images`,
+  listsValues: false,
   toTime: toText,
   mergesUnions: false,
+  sortStretches: sql`select set_config('enable_incremental_sort', 'on', true)`,
   comparesRows: 'of expressions',
   isNowhere: () => false,
   translate: (error) => translated(error, POSTGRES_KINDS),
@@ -105,6 +121,10 @@ export const MYSQL: Facts = {
   age: (column) => sql`cast(timestampdiff(microsecond, ${column}, utc_timestamp(6)) / 1000 as signed)`,
   has: () => true,
   by: (index) => sql`force index (${sql.ref(index)})`,
+  // `not deleted` is `deleted = 0` here, and has each index with that column estimated.
+  living: sql`deleted + 0 = 0`,
+  thenImage: (id) => sql`straight_join images force index (primary) on images.id = ${id}`,
+  listsValues: true,
   // Its columns hold whole seconds, and would round to the next one.
   toTime: (time) => `${toText(time).slice(0, 19)}`,
   mergesUnions: false,
@@ -121,7 +141,13 @@ export const withParts = (facts: Facts, parts: ReadonlySet<string>): Facts => ({
   by: (index) => (index.startsWith('glimpse_') && !parts.has(index) ? sql`` : facts.by(index)),
 })
 
-type Meaning = 'exists' | 'again' | 'away' | 'full' | 'refused'
+/** It would take as long once more, wherever. */
+export const tooSlow = (message: string, cause?: unknown): ServiceError =>
+  new ServiceError('unavailable', message, { cause, detail: { slow: true } })
+
+export const isSlow = (error: unknown): boolean => error instanceof ServiceError && error.detail['slow'] === true
+
+type Meaning = 'exists' | 'again' | 'away' | 'full' | 'slow' | 'refused'
 
 /** By SQLSTATE, or its class of two letters. */
 const POSTGRES_KINDS: Readonly<Record<string, Meaning>> = {
@@ -129,6 +155,7 @@ const POSTGRES_KINDS: Readonly<Record<string, Meaning>> = {
   '40001': 'again',
   '40P01': 'again',
   '55P03': 'again',
+  '57014': 'slow',
   '08': 'away',
   '57': 'away',
   '53': 'full',
@@ -151,6 +178,9 @@ const MYSQL_KINDS: Readonly<Record<string, Meaning>> = {
   ER_RECORD_FILE_FULL: 'full',
   ER_DISK_FULL: 'full',
   PROTOCOL_CONNECTION_LOST: 'away',
+  ER_QUERY_TIMEOUT: 'slow',
+  // MariaDB's own number for the same.
+  '1969': 'slow',
   ER_DATA_TOO_LONG: 'refused',
   ER_TRUNCATED_WRONG_VALUE_FOR_FIELD: 'refused',
   WARN_DATA_TRUNCATED: 'refused',
@@ -184,6 +214,8 @@ function translated(error: unknown, kinds: Readonly<Record<string, Meaning>>): u
       return new ServiceError('conflict', 'It exists already', { cause: error, detail })
     case 'again':
       return new ServiceError('unavailable', 'The database is busy', { cause: error, detail, transient: true })
+    case 'slow':
+      return tooSlow('The database takes too long to answer', error)
     case 'refused':
       return new ServiceError('invalid', 'The database cannot hold such a value', { cause: error, detail })
     case 'away':

@@ -97,13 +97,12 @@ export interface ImageRows {
 /** Reads images: one statement per table, never a join of children, so that rows are not multiplied. */
 export const imageRows = ({ facts, prepare }: Connection, cipher: LocationCipher): ImageRows => {
   const sizes = sql`${facts.integer(sql.ref('size'))} as size, ${facts.integer(sql.ref('virtual_size'))} as virtual_size`
-  // `not deleted` is no use to an index, so that nothing tempts the planner to read all living rows.
   const reader = <Row>(columns: Fragment, table: Fragment) => ({
-    one: prepare(sql<Row>`select ${columns} from ${table} = ${slot('id')} and not deleted`),
+    one: prepare(sql<Row>`select ${columns} from ${table} = ${slot('id')} and ${facts.living}`),
     many: prepare(
       sql<
         Of<Row>
-      >`select e.n, ${columns} from ${facts.numbered(slot('ids'))} cross join ${table} = e.value and not deleted`,
+      >`select e.n, ${columns} from ${facts.numbered(slot('ids'))} cross join ${table} = e.value and ${facts.living}`,
     ),
   })
   const images = reader<ImageRow>(sql`${sql.raw(IMAGE_COLUMNS)}, ${sizes}`, sql`images where id`)

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sql } from 'kysely'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
@@ -5,9 +6,10 @@ import type { Image, ImageStatus } from '../../domain/image.ts'
 import type { Claim, ImageRepository } from '../database.ts'
 import { imageRows } from './image-rows.ts'
 import { imageWriter, noImage, wrongStatus } from './image-writer.ts'
-import { pageFinder, visibleTo } from './list.ts'
+import { visibleTo } from './list.ts'
 import type { LocationCipher } from './location-cipher.ts'
 import { toLocation } from './location-rows.ts'
+import { pageFinder } from './page-finder.ts'
 import type { Connection } from './session.ts'
 import { slot } from './statement.ts'
 
@@ -114,11 +116,16 @@ export const imageRepository = (connection: Connection, cipher: LocationCipher):
         return shown(image, admin)
       }),
 
-    list: (query, scope) =>
-      read(async (session) => {
-        const ids = await findPage(session, query, scope)
-        return (await rows.many(session, ids)).map((image) => shown(image, scope.admin))
-      }),
+    list: async (query, scope) => {
+      for (const search = findPage(query, scope); ; await nextTurn()) {
+        // A transaction for each piece of the search, so that others have their turn.
+        const images = await read(async (session) => {
+          const ids = await search(session)
+          return ids && (await rows.many(session, ids))
+        })
+        if (images !== undefined) return images.map((image) => shown(image, scope.admin))
+      }
+    },
 
     update: (id, change, from) => write((session) => apply(session, id, change, from)),
 

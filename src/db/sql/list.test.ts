@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict'
 import { describe, it, type TestContext } from 'node:test'
+import { hasKind } from '../../domain/errors.ts'
 import type { ImageId, ProjectId } from '../../domain/ids.ts'
 import { type ImageFilter, type ImageQuery, SORT_KEYS } from '../../domain/query.ts'
 import { imageQuery } from '../conformance.ts'
 import type { Database, Scope } from '../database.ts'
 import { openDatabase } from './connect.ts'
+import { isSlow } from './facts.ts'
 import { newFile, openRaw } from './fixtures.ts'
+import { pageFinder } from './page-finder.ts'
+import { connect } from './session.ts'
 
 const IMAGES = 2_600
 const imageId = (n: number) => `00000000-0000-4000-8000-${String(n).padStart(12, '0')}` as ImageId
@@ -17,7 +21,14 @@ const ADMIN: Scope = { admin: true, project: undefined }
 const open = async (t: TestContext) => {
   const file = await newFile(t)
   const seen: { sql: string; parameters: readonly unknown[] }[] = []
-  const db = await openDatabase(`sqlite:///${file}`, { trace: (sql, parameters) => seen.push({ sql, parameters }) })
+  /** Of the statements that look at images, how many at most. */
+  const limits: unknown[] = []
+  const db = await openDatabase(`sqlite:///${file}`, {
+    trace: (sql, parameters) => {
+      seen.push({ sql, parameters })
+      if (sql.includes(' as hit')) limits.push(parameters.at(-1))
+    },
+  })
   t.after(() => db.close())
   const raw = openRaw(t, file)
   const id = `printf('00000000-0000-4000-8000-%012d', i)`
@@ -48,7 +59,7 @@ const open = async (t: TestContext) => {
       )
       .map((row) => String(row['detail']))
   }
-  return { db, plans }
+  return { db, file, plans, limits }
 }
 
 const assertRanges = (plan: readonly string[], about: string) => {
@@ -104,27 +115,25 @@ describe('the list of many images', () => {
         }
   })
 
-  it('is walked for a filter that many images satisfy, and looked up for one that few satisfy', async (t) => {
+  it('is looked through for a filter that many images satisfy, and looked up for one that few satisfy', async (t) => {
     const { plans } = await open(t)
-    const walked: readonly ImageFilter[] = [
+    const common: readonly ImageFilter[] = [
       { by: 'tag', tag: 'all' },
       { by: 'property', name: 'p', value: 'all' },
     ]
     const few: readonly (readonly [ImageFilter, RegExp])[] = [
-      [{ by: 'tag', tag: 'tenth' }, /glimpse_image_tags_value/],
       [{ by: 'property', name: 'p', value: 'none' }, /glimpse_image_properties_value/],
-      [{ by: 'column', column: 'name', values: ['name 3'] }, /glimpse_images_visibility_name/],
       [{ by: 'column', column: 'status', values: ['queued'] }, /glimpse_images_visibility_status/],
       [{ by: 'column', column: 'checksum', values: ['c7', 'c8'] }, /checksum_image_idx/],
       [{ by: 'column', column: 'id', values: [imageId(7)] }, /sqlite_autoindex_images_1/],
     ]
-    for (const filter of walked) {
+    for (const filter of common) {
       const plan = await plans(imageQuery({ filters: [filter], limit: 25 }), TENANT)
       assertRanges(plan, JSON.stringify(filter))
       assert.ok(plan.some((line) => line.includes('glimpse_images_owner_created_at')))
     }
     for (const [filter, index] of few) {
-      const plan = await plans(imageQuery({ filters: [filter, ...walked], limit: 25 }), TENANT)
+      const plan = await plans(imageQuery({ filters: [filter, ...common], limit: 25 }), TENANT)
       const tables = plan.filter((line) => /(SCAN|SEARCH) (image|glimpse)/.test(line))
       assert.ok(
         tables.some((line) => index.test(line)),
@@ -133,6 +142,41 @@ describe('the list of many images', () => {
       for (const line of tables) assert.match(line, /^SEARCH/)
       assert.ok(!plan.some((line) => line.includes('glimpse_images_owner_created_at')), JSON.stringify(filter))
     }
+  })
+
+  it('is walked by the index of a name, in the order of creation', async (t) => {
+    const { plans } = await open(t)
+    const filters: readonly ImageFilter[] = [{ by: 'column', column: 'name', values: ['name 3'] }]
+    for (const marker of [undefined, imageId(600)]) {
+      const plan = await plans(imageQuery({ filters, marker, limit: 25 }), ADMIN)
+      assertRanges(plan, `${marker}`)
+      assert.ok(plan.some((line) => line.includes('glimpse_images_visibility_name')))
+    }
+  })
+
+  it('looks at a bounded number of images at once, however few of them satisfy the filters', async (t) => {
+    const { db, limits } = await open(t)
+    const filters: readonly ImageFilter[] = [
+      { by: 'column', column: 'min_ram', values: [0] },
+      { by: 'column', column: 'protected', values: [true] },
+    ]
+    limits.length = 0
+    assert.deepEqual(await db.images.list(imageQuery({ filters, limit: 5, visibility: 'all' }), ADMIN), [])
+    assert.deepEqual(limits, [100, 650, 2000])
+  })
+
+  it('is not looked for for ever', async (t) => {
+    const { file } = await open(t)
+    const connection = await connect(`sqlite:///${file}`)
+    t.after(() => connection.close())
+    const page = (filters: readonly ImageFilter[]) => {
+      const search = pageFinder(connection, 0)(imageQuery({ filters, limit: 5 }), ADMIN)
+      return connection.read(search)
+    }
+    const all: ImageFilter = { by: 'column', column: 'min_ram', values: [0] }
+    const none: ImageFilter = { by: 'column', column: 'min_ram', values: [1] }
+    assert.equal((await page([all]))?.length, 5)
+    await assert.rejects(page([none]), (error) => hasKind(error, 'unavailable') && isSlow(error))
   })
 
   it('is the same whether it is walked or looked up', async (t) => {

@@ -33,7 +33,9 @@ export interface ConnectOptions {
   readonly sqlMode?: string
   /** Whoever writes is refused, by the database itself. */
   readonly readOnly?: boolean
-  /** Sees every statement of SQLite. */
+  /** Reads whole tables, and takes as long as it takes: no requests are answered meanwhile. */
+  readonly maintenance?: boolean
+  /** Sees every statement. */
   readonly trace?: (sql: string, parameters: readonly unknown[]) => void
 }
 
@@ -59,10 +61,15 @@ export interface Connection {
   close(): Promise<void>
 }
 
-const sessionOn = (connection: DatabaseConnection, { isNowhere }: Facts): Session => {
-  const all = async <Row>(prepared: Statement<Row>, values: Values = {}): Promise<readonly Row[]> => {
+const sessionOn = (connection: DatabaseConnection, { isNowhere }: Facts, trace: ConnectOptions['trace']): Session => {
+  const run = <Row>(prepared: Statement<Row>, values: Values = {}) => {
+    const query = prepared.with(values)
+    trace?.(query.sql, query.parameters)
+    return connection.executeQuery<Row>(query)
+  }
+  const all = async <Row>(prepared: Statement<Row>, values?: Values): Promise<readonly Row[]> => {
     try {
-      return (await connection.executeQuery<Row>(prepared.with(values))).rows
+      return (await run(prepared, values)).rows
     } catch (error) {
       if (isNowhere(error)) return []
       throw error
@@ -71,8 +78,7 @@ const sessionOn = (connection: DatabaseConnection, { isNowhere }: Facts): Sessio
   return {
     all,
     first: async (prepared, values) => (await all(prepared, values))[0],
-    change: async (prepared, values = {}) =>
-      Number((await connection.executeQuery(prepared.with(values))).numAffectedRows ?? 0),
+    change: async (prepared, values) => Number((await run(prepared, values)).numAffectedRows ?? 0),
   }
 }
 
@@ -103,6 +109,7 @@ const connectDrivers = async (
   { reader, writer, dialect, settings }: Drivers,
   facts: Facts,
   patienceMs: number,
+  trace?: ConnectOptions['trace'],
 ): Promise<Connection> => {
   const kysely = new Kysely<Tables>({
     dialect: {
@@ -135,7 +142,7 @@ const connectDrivers = async (
   ): Promise<T> => {
     const connection = await begin(driver, settings)
     try {
-      const result = await work(sessionOn(connection, facts))
+      const result = await work(sessionOn(connection, facts, trace))
       await driver.commitTransaction(connection)
       return result
     } catch (error) {
@@ -168,7 +175,7 @@ const connectDrivers = async (
       inWords(async () => {
         const connection = await writer.acquireConnection()
         try {
-          return await work(sessionOn(connection, facts))
+          return await work(sessionOn(connection, facts, trace))
         } finally {
           await writer.releaseConnection(connection)
         }
@@ -190,6 +197,9 @@ const connectSqlite = (path: string, options: ConnectOptions): Promise<Connectio
   return connectDrivers({ reader: driver, writer: driver, dialect, settings }, SQLITE, busyTimeoutMs)
 }
 
+/** A statement that reads is given up after so long. */
+const STATEMENT_S = 30
+
 /** Their own isolation levels are the sessions', so that a transaction begins with one round trip. */
 const SESSIONS = {
   postgresql: {
@@ -197,6 +207,13 @@ const SESSIONS = {
     open: postgresDialect,
     common: ["set time zone 'UTC'"],
     reader: ['set session characteristics as transaction isolation level repeatable read, read only'],
+    answering: [
+      // What is read here is a few rows by indexes, whatever the statistics say: no plan begins with a whole table, nor
+      // goes through all images in the order of an index that has more than those of the list.
+      `select ${['seqscan', 'bitmapscan', 'hashjoin', 'mergejoin', 'material', 'memoize', 'incremental_sort']
+        .map((method) => `set_config('enable_${method}', 'off', false)`)
+        .join()}, set_config('jit', 'off', false), set_config('statement_timeout', '${STATEMENT_S}s', false)`,
+    ],
     writer: ['set session characteristics as transaction isolation level serializable, read write'],
   },
   mysql: {
@@ -204,25 +221,32 @@ const SESSIONS = {
     open: mysqlDialect,
     common: ["set time_zone = '+00:00'"],
     reader: ['set session transaction isolation level repeatable read, read only'],
+    answering: [
+      // The option has one name in MariaDB, another one and milliseconds in MySQL.
+      `set @@session.sql_safe_updates = 0
+        /*M!100100 , @@session.max_statement_time = ${STATEMENT_S} */
+        /*!80000 , @@session.max_execution_time = ${STATEMENT_S * 1000} */`,
+    ],
     writer: ['set session transaction isolation level serializable, read write'],
   },
 } as const
 
 const connectServer = async (url: ServerUrl, options: ConnectOptions): Promise<Connection> => {
-  const { facts, open, common, reader, writer } = SESSIONS[url.kind]
+  const { facts, open, common, reader, answering, writer } = SESSIONS[url.kind]
   const { connections = 20, waitMs = 30_000, idleMs = 600_000 } = options
   const { busyTimeoutMs = PATIENCE_MS, sqlMode = 'TRADITIONAL' } = options
   const session = url.kind === 'mysql' && sqlMode !== '' ? [...common, `set sql_mode = '${sqlMode}'`] : common
   const pool = { connections, waitMs, idleMs }
   const dialect = await open(url, { ...pool, session: [...session, ...(options.readOnly ? reader : writer)] })
-  const readDialect = await open(url, { ...pool, session: [...session, ...reader] })
+  const reading = options.maintenance ? reader : [...reader, ...answering]
+  const readDialect = await open(url, { ...pool, session: [...session, ...reading] })
   const drivers = {
     reader: readDialect.createDriver(),
     writer: dialect.createDriver(),
     dialect,
     settings: { read: {}, write: {} },
   }
-  return connectDrivers(drivers, facts, busyTimeoutMs)
+  return connectDrivers(drivers, facts, busyTimeoutMs, options.trace)
 }
 
 const PATIENCE_MS = 5_000

@@ -139,8 +139,17 @@ async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer>
   }
 }
 
-/** As shipped, with one difference: a test waits for no disk, unless `durable`. */
-export const startPostgres = ({ durable = false, settings = [] as readonly string[] } = {}): Promise<SqlServer> => {
+interface ServerOptions {
+  readonly durable?: boolean
+  readonly settings?: readonly string[]
+}
+
+/** As shipped, with one difference: a test waits for no disk, unless `durable`. A replica streams from its primary. */
+export const startPostgres = ({
+  durable = false,
+  settings = [],
+  replicaOf,
+}: ServerOptions & { readonly replicaOf?: SqlServer } = {}): Promise<SqlServer> => {
   const bin = postgresBin() ?? ''
   return startServer(
     {
@@ -149,6 +158,11 @@ export const startPostgres = ({ durable = false, settings = [] as readonly strin
       user: 'postgres',
       orderly: 'SIGINT',
       prepare: async (dir, ids) => {
+        if (replicaOf !== undefined) {
+          const from = ['-h', '127.0.0.1', '-p', String(replicaOf.port), '-U', 'glance', '--checkpoint=fast']
+          await run(join(bin, 'pg_basebackup'), [...from, '-D', join(dir, 'data'), '-R', '-N'], { cwd: dir, ...ids })
+          return
+        }
         const args = ['-D', join(dir, 'data'), '-U', 'glance', '--auth=trust', '-E', 'UTF8', '--locale=C.UTF-8', '-N']
         await run(join(bin, 'initdb'), args, { cwd: dir, ...ids })
       },
@@ -197,7 +211,7 @@ const mysqlTools: Pick<Recipe, 'client' | 'dump' | 'create' | 'url'> = {
 }
 
 /** As shipped, with one difference: a test waits for no disk, unless `durable`. */
-export const startMariadb = ({ durable = false, settings = [] as readonly string[] } = {}): Promise<SqlServer> => {
+export const startMariadb = ({ durable = false, settings = [] }: ServerOptions = {}): Promise<SqlServer> => {
   const base = (dir: string) => ['--no-defaults', `--datadir=${join(dir, 'data')}`]
   return startServer(
     {
