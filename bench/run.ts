@@ -11,7 +11,7 @@
  */
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { chmod, mkdtemp, rm } from 'node:fs/promises'
 import { cpus, tmpdir, totalmem } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs, promisify } from 'node:util'
@@ -75,6 +75,8 @@ async function main(wanted: readonly string[], trial: boolean): Promise<number> 
   }
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
   const dir = await mkdtemp(join(tmpdir(), 'glimpse-bench-'))
+  // MariaDB is a user of its own.
+  await chmod(dir, 0o711)
   await exec('bash', ['-c', `mkdir -p "$0/web" && head -c ${MIB}M /dev/urandom >"$0/web/data.raw"`, dir])
   const bench: Bench = { ...(await openSides(kit, dir)), dir, kit, images: 0 }
   try {

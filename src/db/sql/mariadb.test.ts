@@ -23,6 +23,19 @@ onServer('MariaDB', mariadbAvailable(), startMariadb, (server) =>
   }),
 )
 
+onServer('MariaDB at a URL as deployments of Glance have it', mariadbAvailable(), startMariadb, (server) => {
+  it('serves, whichever character set is named', async (t) => {
+    const url = await server().database()
+    for (const query of ['charset=utf8', 'charset=utf8mb3', 'charset=utf8mb4', '']) {
+      const db = await openDatabase(url.replace('charset=utf8mb4', query))
+      t.after(() => db.close())
+      const name = `${query} \u00fc \u20ac`
+      const { id } = await db.images.insert(newImage({ name }))
+      assert.equal((await db.images.get(id, { admin: true, project: undefined })).name, name)
+    }
+  })
+})
+
 const careful = () => startMariadb({ settings: ['--log-bin=log', '--log-bin-trust-function-creators=0'] })
 onServer('MariaDB that lets no user make triggers', mariadbAvailable(), careful, (server) => {
   it('serves without them, and has them made when it lets users', async (t) => {

@@ -96,7 +96,8 @@ export async function mysqlDialect(url: ServerUrl, options: ServerOptions): Prom
     ...(socket === undefined ? { host: url.host ?? '127.0.0.1', port: url.port ?? 3306 } : { socketPath: socket }),
     database: url.database,
     ...mysqlTls(url),
-    charset: url.options.get('charset') === 'utf8' ? 'utf8mb3' : 'utf8mb4',
+    // Whatever the URL says (`charset=utf8` as a rule): the wider one holds all that a narrower column has.
+    charset: 'utf8mb4',
     connectionLimit: options.connections,
     connectTimeout: options.waitMs,
     idleTimeout: options.idleMs,
