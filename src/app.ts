@@ -199,7 +199,11 @@ export const databaseSettings = ({ DEFAULT: { metadata_encryption_key }, databas
 /** The database of the configuration, or the registry that stands before it, which cannot be kept from writing. */
 export async function openConfiguredDatabase(config: Config, log: Log, readOnly = false): Promise<Database> {
   if (config.DEFAULT.data_api !== REGISTRY_API)
-    return openDatabase(databaseSettings(config), { readOnly, warn: (message) => log.warn(message) })
+    return openDatabase(databaseSettings(config), {
+      readOnly,
+      warn: (message) => log.warn(message),
+      debug: (text) => log.info(text),
+    })
   if (readOnly)
     throw new ServiceError('invalid', 'The database is behind a registry, and cannot be opened to read only')
   const { openRemoteDatabase } = await import('./db/remote.ts')

@@ -1,5 +1,6 @@
 import { format } from 'node:util'
 import { destination } from 'pino'
+import { ServiceError } from './domain/errors.ts'
 
 export type Level = 'debug' | 'info' | 'warn' | 'error'
 
@@ -87,8 +88,9 @@ export const openLog = (options: LogOptions): Log & { flush(): void } => {
 
 const describeError = (error: unknown, debug: boolean): string => {
   if (!(error instanceof Error)) return format('%s', error)
+  // Errors of libraries may have a `detail` of their own, and it may be anything.
   const detail =
-    'detail' in error && Object.keys(error.detail as object).length > 0 ? ` ${JSON.stringify(error.detail)}` : ''
+    error instanceof ServiceError && Object.keys(error.detail).length > 0 ? ` ${JSON.stringify(error.detail)}` : ''
   const known = 'kind' in error && error.kind !== 'internal'
   const first = known && !debug ? error.message : (error.stack ?? error.message)
   const cause = error.cause === undefined ? '' : ` <- ${describeError(error.cause, debug)}`

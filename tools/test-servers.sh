@@ -12,6 +12,7 @@ packages=(
   glance-common                                          # upstream's schema and its tools
   rabbitmq-server python3-oslo.messaging                 # notifications
   postgresql mariadb-server mariadb-client               # databases
+  galera-4 rsync libfaketime                             # clusters of databases, clocks that are wrong
   qemu-utils                                             # images of every format
   barbican-api python3-barbican openssl                  # certificates and keys
   memcached python3-memcache python3-keystonemiddleware  # what is known about tokens

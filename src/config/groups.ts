@@ -294,25 +294,34 @@ const database = {
     help: 'Seconds after which a connection is replaced by a new one when it is next used.',
   }),
   max_pool_size: integer({ default: 5, help: 'Connections that are kept open; 0 means no limit.' }),
-  max_overflow: integer({ default: 50, help: 'Connections opened beyond `max_pool_size` under load.' }),
+  max_overflow: integer({
+    default: 50,
+    help: 'Connections opened beyond `max_pool_size` under load; -1 means no limit. A server has as many for reading as for writing.',
+  }),
   pool_timeout: integer({ help: 'Seconds to wait for a free connection.' }),
   max_retries: integer({
     default: 10,
     help: 'How often the service tries to reach the database when it starts; -1 means for ever.',
   }),
   retry_interval: integer({ default: 10, help: 'Seconds between these attempts.' }),
-  use_db_reconnect: bool({ default: false, help: 'Repeat a statement when its connection was lost.' }),
-  db_retry_interval: integer({ default: 1, help: 'Seconds before such a repetition.' }),
+  use_db_reconnect: bool({
+    default: false,
+    help: 'Let requests wait for a server that cannot be reached. A connection that was lost is replaced in any case.',
+  }),
+  db_retry_interval: integer({ default: 1, help: 'Seconds before a server that cannot be reached is tried again.' }),
   db_inc_retry_interval: bool({ default: true, help: 'Double this time after each attempt.' }),
   db_max_retry_interval: integer({ default: 10, help: 'Longest such time, in seconds.' }),
-  db_max_retries: integer({ default: 20, help: 'How often a statement is repeated; -1 means for ever.' }),
+  db_max_retries: integer({ default: 20, help: 'How often it is tried again; -1 means for ever.' }),
   connection_debug: integer({
     default: 0,
     min: 0,
     max: 100,
-    help: 'How much SQL is logged: 0 none, 50 statements, 100 their results as well.',
+    help: 'From 50 on, every SQL statement is logged, without its values.',
   }),
-  connection_trace: bool({ default: false, help: 'Mark each statement with the code that it comes from.' }),
+  connection_trace: bool({
+    default: false,
+    help: 'Say in a comment of each statement which line of code it comes from.',
+  }),
 } as const satisfies OptionGroup
 
 const paste_deploy = {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
 import { describe, it, type TestContext } from 'node:test'
 import { noImports } from '../../test/support/imports.ts'
+import { lapsed } from '../../test/support/lapsed.ts'
 import { type Identity, NOBODY } from '../auth/identity.ts'
 import type { Database } from '../db/database.ts'
 import { openDatabase } from '../db/sql/connect.ts'
@@ -260,6 +261,33 @@ describe('upload', () => {
     assert.deepEqual(await core.db.workers.claims(core.worker.id), [])
   })
 
+  it('keeps its data when a commit of which nobody could tell the outcome arrives late', async (t) => {
+    const { core } = await setUp(t)
+    const image = await newImage(core)
+    let commit = async (): Promise<unknown> => undefined
+    const unsure = {
+      ...core,
+      db: {
+        ...core.db,
+        images: {
+          ...core.db.images,
+          settle: (...given: Parameters<Core['db']['images']['settle']>) => {
+            commit = () => core.db.images.settle(...given)
+            return Promise.reject(new ServiceError('unavailable', 'no answer', { detail: { outcome: 'unknown' } }))
+          },
+        },
+      },
+    }
+    await assert.rejects(uploadImage(unsure, context(), image.id, { body: bytes }), (error) =>
+      hasKind(error, 'unavailable'),
+    )
+    await commit()
+    await sweep(core, lapsed)
+    const active = await core.db.images.get(image.id, ADMIN_SCOPE)
+    assert.equal(active.status, 'active')
+    assert.deepEqual(await download(core, active), DATA)
+  })
+
   it('does not publish data after its claim was taken over', async (t) => {
     const { core } = await setUp(t)
     const image = await newImage(core)
@@ -273,7 +301,7 @@ describe('upload', () => {
       yield DATA
       const [claim] = await core.db.workers.claims(core.worker.id)
       assert.ok(claim && (await core.db.workers.takeOver(claim, other.worker.id)))
-      await sweep(other)
+      await sweep(other, lapsed)
       await uploadImage(other, context(), image.id, { body: bytes })
     }
     await assert.rejects(uploadImage(core, context(), image.id, { body: sleepy }))
@@ -358,7 +386,7 @@ for (const when of ['before', 'after'] as const) {
           await attempt().catch((error: unknown) => assert.ok(error instanceof ServiceError))
         total = Math.max(faults.calls(), position)
         if (position > faults.calls()) break
-        await sweep(core)
+        await sweep(core, lapsed)
         await assertInvariants(core, driver, image.id)
       }
       assert.ok(total >= 6, `only ${total} calls were tried`)

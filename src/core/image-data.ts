@@ -191,7 +191,10 @@ async function findCommitted(core: Core, claim: Claim, stored: Stored, cause: un
     // Neither published nor removed until the database answers again: the claim stays, and the sweep decides.
     throw cause
   })
-  return image?.locations.some(({ uri }) => uri === stored.location.uri) ? image : undefined
+  if (image?.locations.some(({ uri }) => uri === stored.location.uri)) return image
+  // It may still happen, and the data must be there then: the sweep decides, once the claim is its own.
+  if (hasKind(cause, 'unavailable') && cause.detail['outcome'] === 'unknown') throw cause
+  return undefined
 }
 
 /** Takes back what the upload did, last thing first, and says what the client is to hear. */

@@ -4,6 +4,7 @@ import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
+import { lapsed } from '../../test/support/lapsed.ts'
 import { until } from '../../test/support/product.ts'
 import { type Identity, NOBODY } from '../auth/identity.ts'
 import type { Job } from '../db/database.ts'
@@ -326,7 +327,7 @@ for (const name of METHODS) {
         await setup.core.db.jobs.takeOver(job, 'dead' as WorkerId)
         await setup.core.db.workers.renew({ id: 'dead' as WorkerId, node: 'elsewhere', pid: 1, startedAt: 1 }, 0)
         await until('the loss to be noticed', () => !setup.runner.has(job.task))
-        await sweep(setup.core)
+        await sweep(setup.core, lapsed)
         assert.equal((await ended(setup, image)).status, 'success')
         await assertDone(setup, image)
         assert.deepEqual(await setup.core.db.workers.list(), await onlyOurs(setup))
@@ -367,7 +368,7 @@ for (const name of METHODS) {
       await begin({ ...setup, core: { ...core, imports: silent } }, image, name)
       let [job] = await core.db.jobs.list(core.worker.id)
       for (let tries = 1; tries <= 4; tries++) job = await takenOver(setup, job)
-      await sweep(core)
+      await sweep(core, lapsed)
       const task = await ended(setup, image)
       assert.deepEqual([task.status, task.message], ['failure', 'The import was interrupted too often'])
       await assertUndone(setup, image)
@@ -472,7 +473,7 @@ describe('imports', () => {
       const [task] = await setup.core.db.tasks.ofImage(image.id, ADMIN)
       assert.ok(task)
       await until('the end of the run', () => !setup.runner.has(task.id))
-      await sweep(setup.core)
+      await sweep(setup.core, lapsed)
       assert.equal((await ended(setup, image)).status, 'success')
       if (saved) await setup.core.imports.staging.remove(image.id) // as the sweep does after an hour
       await assertDone(setup, image)
@@ -506,10 +507,10 @@ describe('imports', () => {
     await core.db.jobs.takeOver(job, worker('dead').id)
     await core.db.workers.renew(worker('dead'), 0)
     await core.db.workers.renew(worker('alive'), 60_000)
-    await sweep(core)
+    await sweep(core, lapsed)
     assert.equal((await core.db.jobs.list(worker('dead').id)).length, 1)
     await core.db.workers.renew(worker('alive'), 0)
-    await sweep(core)
+    await sweep(core, lapsed)
     assert.equal((await ended(setup, image)).status, 'success')
     await assertDone(setup, image)
   })
@@ -544,7 +545,7 @@ describe('staging', () => {
     )
     await assert.rejects(begin(setup, image, 'glance-direct'), (error) => hasKind(error, 'conflict'))
     await core.imports.staging.write(image.id, bytes(), { signal: context.signal })
-    await sweep(core)
+    await sweep(core, lapsed)
     assert.deepEqual(await readdir(dir), [])
     assert.equal((await imageOf(setup, image)).status, 'queued')
     await stageImage(core, context, image.id, { body: bytes, size: DATA.length })

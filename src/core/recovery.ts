@@ -8,6 +8,7 @@ import { isGone, thisProcess } from '../io/process.ts'
 import type { Core } from './core.ts'
 import { eraseData, notifyFailure } from './image-data.ts'
 import { importFlow } from './import-flow.ts'
+import { keepRenewing, type Watch, watchLeases } from './lease.ts'
 import { legacyFlow } from './legacy-import.ts'
 import { locationFlow } from './location-import.ts'
 import { sweepStaging } from './staging.ts'
@@ -15,17 +16,16 @@ import { sweepStaging } from './staging.ts'
 /** Describes this process so that neighbours can find out whether it still lives; to others the lease alone decides. */
 export const thisWorker = (): Worker => ({ id: randomUUID() as WorkerId, ...thisProcess() })
 
-/** A worker is dead when its process is known to be gone, or when its lease ran out. */
-const isDead = (worker: Worker, expired: boolean, here: Worker): boolean => expired || isGone(worker, here)
-
 /**
  * Undoes what dead workers left, and what this one could not undo before: half-written data is removed, images go back
  * to `queued`, the data of deleted images is erased, and tasks that have expired are forgotten. Any number of workers
- * may sweep at once; each claim is undone by one of them.
+ * may sweep at once; each claim is undone by one of them. A worker is dead when its process is known to be gone, or
+ * when it has been silent for too long.
  */
-export async function sweep(core: Core): Promise<void> {
+export async function sweep(core: Core, watch: Pick<Watch, 'silent'>): Promise<void> {
   const workers = await core.db.workers.list()
-  const dead = new Set(workers.filter(({ worker, expired }) => isDead(worker, expired, core.worker)))
+  const silent = watch.silent(workers)
+  const dead = new Set(workers.filter(({ worker }) => silent.has(worker.id) || isGone(worker, core.worker)))
   /** What is staged may be on its machine only, so that those who are left there go on with it, if there are any. */
   const hasNeighbours = ({ node }: Worker) =>
     node !== core.worker.node && workers.some((one) => one.worker.node === node && !dead.has(one))
@@ -38,7 +38,8 @@ export async function sweep(core: Core): Promise<void> {
       if (ours && core.attempts.has(claim.attempt)) continue
       if (claim.store === core.imports.staging.id && hasNeighbours(worker)) continue
       try {
-        if (ours || (await core.db.workers.takeOver(claim, core.worker.id))) {
+        // Ours too: a commit of which nobody could learn the outcome has come to an end before this returns.
+        if (await core.db.workers.takeOver(claim, core.worker.id)) {
           await undoClaim(core, { ...claim, worker: core.worker.id })
         }
       } catch (error) {
@@ -111,27 +112,36 @@ export async function startRecovery(
   core: Core,
   { leaseMs, sweepMs }: { leaseMs: number; sweepMs: number },
 ): Promise<Recovery> {
+  const watch = watchLeases(leaseMs)
   await core.db.workers.renew(core.worker, leaseMs)
+  const renew = async (): Promise<boolean> => {
+    const ok = await core.db.workers.renew(core.worker, leaseMs).then(
+      () => true,
+      (error: unknown) => {
+        core.log.error('Cannot renew the lease of this worker', error)
+        return false
+      },
+    )
+    watch.renewed(ok)
+    return ok
+  }
   const guarded = (what: string, run: () => Promise<void>) => () =>
     void run().catch((error: unknown) => core.log.error(`Cannot ${what}`, error))
-  const renewal = setInterval(
-    guarded('renew the lease of this worker', () => core.db.workers.renew(core.worker, leaseMs)),
-    leaseMs / 3,
-  )
+  const stopRenewing = keepRenewing(renew, leaseMs)
   const sweeping = setInterval(
-    guarded('sweep', () => sweep(core)),
+    guarded('sweep', () => sweep(core, watch)),
     sweepMs,
   )
   const tidying = setInterval(
     guarded('sweep the staging area', () => sweepStaging(core)),
     STAGING_SWEEP_MS,
   )
-  for (const timer of [renewal, sweeping, tidying]) timer.unref()
-  await sweep(core)
+  for (const timer of [sweeping, tidying]) timer.unref()
+  await sweep(core, watch)
   await sweepStaging(core).catch((error: unknown) => core.log.error('Cannot sweep the staging area', error))
   return {
     stop: async () => {
-      clearInterval(renewal)
+      stopRenewing()
       clearInterval(sweeping)
       clearInterval(tidying)
       await core.db.workers.remove(core.worker.id)

@@ -156,7 +156,8 @@ export interface Claim {
 export interface WorkerRepository {
   /** Announces `worker`, or renews its lease, for `ttlMs` from now. */
   renew(worker: Worker, ttlMs: number): Promise<void>
-  list(): Promise<readonly { readonly worker: Worker; readonly expired: boolean }[]>
+  /** `renewal` is another number after each renewal. */
+  list(): Promise<readonly { readonly worker: Worker; readonly expired: boolean; readonly renewal: number }[]>
   claims(worker: WorkerId): Promise<readonly Claim[]>
   /** Gives a dead worker's claim to `by`, once; false if it was settled or taken meanwhile. */
   takeOver(claim: Claim, by: WorkerId): Promise<boolean>

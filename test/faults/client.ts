@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { readdir } from 'node:fs/promises'
 import { sweep } from '../../src/core/recovery.ts'
+import { lapsed } from '../support/lapsed.ts'
 import { until } from '../support/product.ts'
 import type { TestServer } from '../support/server.ts'
 
@@ -93,7 +94,7 @@ export const filesIn = async (folder: string): Promise<readonly string[]> =>
 /** Nothing is under way in the service any more, and nothing of it is left. */
 export async function assertAtRest({ app: { core } }: TestServer, folders: readonly string[] = []): Promise<void> {
   await until('the end of all jobs', async () => {
-    await sweep(core)
+    await sweep(core, lapsed)
     return (await core.db.jobs.list(core.worker.id)).length === 0
   })
   assert.deepEqual(await core.db.workers.claims(core.worker.id), [])

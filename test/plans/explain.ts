@@ -60,7 +60,7 @@ const nameOf = (sql: string): string => {
 type Explain = (session: Session, sql: string, parameters: readonly unknown[]) => Promise<readonly string[]>
 
 const rowsOf = <Row>(session: Session, sql: string, parameters: readonly unknown[]): Promise<readonly Row[]> =>
-  session.all<Row>({ with: () => CompiledQuery.raw(sql, [...parameters]) as CompiledQuery<Row> })
+  session.all<Row>({ kept: false, with: () => CompiledQuery.raw(sql, [...parameters]) as CompiledQuery<Row> })
 
 const explainSqlite: Explain = async (session, sql, parameters) => {
   const rows = await rowsOf<{ detail: string }>(session, `explain query plan ${sql}`, parameters)

@@ -3,11 +3,11 @@ import { after, before, describe, it } from 'node:test'
 import type { Availability, SqlServer } from './servers/sql.ts'
 
 /** Describes what holds on a real database server; where there is none, that is printed, and a failure on CI. */
-export function onServer(
+export function onServer<Server extends Pick<SqlServer, 'stop'>>(
   name: string,
   found: Availability,
-  start: () => Promise<SqlServer>,
-  body: (server: () => SqlServer) => void,
+  start: () => Promise<Server>,
+  body: (server: () => Server) => void,
 ): void {
   if (!found.ok) {
     it(`${name} serves as the database`, { skip: process.env['CI'] === 'true' ? false : found.reason }, () =>
@@ -16,7 +16,7 @@ export function onServer(
     return
   }
   describe(name, () => {
-    let server: SqlServer
+    let server: Server
     before(async () => {
       server = await start()
     })

@@ -13,7 +13,6 @@ const SYSLOG: Ignored = {
 }
 const POOL: Ignored = { why: 'each process has one connection to each memcached server' }
 const MEMCACHE_TLS: Ignored = { why: 'there is no TLS to memcached', matters: true }
-const RECONNECT: Ignored = { why: 'a statement whose connection was lost is repeated where that is safe' }
 const REMOTE: Ignored = { why: 'checks that ask another server deny', matters: true }
 const HEALTH: Ignored = { why: '/healthcheck knows disable_by_file_path only', matters: true }
 const BARBICAN: Ignored = { why: 'nothing is polled for' }
@@ -44,18 +43,7 @@ export const IGNORED_OPTIONS: Readonly<Record<string, Ignored>> = {
   'barbican.retry_delay': BARBICAN,
   'barbican.send_service_user_token': { why: 'certificates are fetched with the token of the user' },
   'database.asyncio_connection': { why: 'connection is used' },
-  'database.connection_debug': { why: 'statements are not logged' },
-  'database.connection_trace': { why: 'statements are not marked' },
-  'database.db_inc_retry_interval': RECONNECT,
-  'database.db_max_retries': RECONNECT,
-  'database.db_max_retry_interval': RECONNECT,
-  'database.db_retry_interval': RECONNECT,
-  'database.mysql_wsrep_sync_wait': {
-    why: 'a read may miss what another node of Galera has just written',
-    matters: true,
-  },
   'database.synchronous_reader': { why: 'lists from slave_connection may be behind, and wait for nothing' },
-  'database.use_db_reconnect': RECONNECT,
   'healthcheck.allowed_source_ranges': HEALTH,
   'healthcheck.disable_by_file_paths': HEALTH,
   'healthcheck.enable_by_file_paths': HEALTH,

@@ -9,8 +9,10 @@ import { jobRepository } from './jobs.ts'
 import { type LocationCipher, locationCipher } from './location-cipher.ts'
 import { requireFittingKey } from './location-rows.ts'
 import { maintenanceRepository } from './maintenance.ts'
+import { forgetMarks } from './marks.ts'
 import { memberRepository } from './members.ts'
 import { metadefRepository } from './metadefs.ts'
+import type { Reconnect } from './patience.ts'
 import { prepareSchema, readSchema } from './prepare.ts'
 import { withReplica } from './replica.ts'
 import { type Connection, type ConnectOptions, connect } from './session.ts'
@@ -25,6 +27,7 @@ export interface DatabaseSettings {
   readonly connection_parameters?: string | undefined
   readonly sqlite_synchronous?: boolean | undefined
   readonly mysql_sql_mode?: string | undefined
+  readonly mysql_wsrep_sync_wait?: number | undefined
   readonly max_pool_size?: number | undefined
   readonly max_overflow?: number | undefined
   /** Seconds. */
@@ -33,6 +36,14 @@ export interface DatabaseSettings {
   readonly max_retries?: number | undefined
   /** Seconds. */
   readonly retry_interval?: number | undefined
+  readonly use_db_reconnect?: boolean | undefined
+  /** Seconds. */
+  readonly db_retry_interval?: number | undefined
+  readonly db_inc_retry_interval?: boolean | undefined
+  readonly db_max_retry_interval?: number | undefined
+  readonly db_max_retries?: number | undefined
+  readonly connection_debug?: number | undefined
+  readonly connection_trace?: boolean | undefined
   /** That of `[DEFAULT]`: locations are encrypted. */
   readonly metadata_encryption_key?: string | undefined
 }
@@ -47,22 +58,43 @@ const MANAGER_CONNECTIONS = 4
 /** Commands have time to wait for services. */
 const MANAGER_PATIENCE_MS = 600_000
 
-const optionsOf = (settings: DatabaseSettings): ConnectOptions => {
-  const { max_pool_size: size = 5, max_overflow: overflow = 50 } = settings
-  const wanted = size <= 0 || overflow < 0 ? MOST_CONNECTIONS : size + overflow
+/** From this value of `connection_debug` on, SQLAlchemy prints statements. */
+const DEBUG_STATEMENTS = 50
+
+const optionsOf = (settings: DatabaseSettings, debug?: (text: string) => void): ConnectOptions => {
+  const { max_pool_size: size = 5, max_overflow: overflow = 50, connection_recycle_time: recycle = 3600 } = settings
+  const most = size <= 0 || overflow < 0 ? MOST_CONNECTIONS : Math.min(size + overflow, MOST_CONNECTIONS)
   return {
     synchronous: settings.sqlite_synchronous ?? true,
-    connections: Math.min(wanted, MOST_CONNECTIONS),
+    connections: most,
+    keptConnections: size <= 0 ? most : Math.min(size, most),
     waitMs: (settings.pool_timeout ?? POOL_TIMEOUT_S) * 1000,
-    idleMs: (settings.connection_recycle_time ?? 3600) * 1000,
+    recycleMs: Math.max(recycle, 0) * 1000,
+    reconnect: reconnectOf(settings),
+    syncWait: settings.mysql_wsrep_sync_wait,
+    callers: settings.connection_trace ?? false,
     ...(settings.connection_parameters === undefined ? {} : { parameters: settings.connection_parameters }),
     ...(settings.mysql_sql_mode === undefined ? {} : { sqlMode: settings.mysql_sql_mode }),
+    // Never with their values, which may be credentials.
+    ...((settings.connection_debug ?? 0) < DEBUG_STATEMENTS || debug === undefined ? {} : { trace: debug }),
   }
 }
+
+const reconnectOf = (settings: DatabaseSettings): Reconnect | undefined =>
+  settings.use_db_reconnect
+    ? {
+        retries: settings.db_max_retries ?? 20,
+        intervalMs: (settings.db_retry_interval ?? 1) * 1000,
+        growing: settings.db_inc_retry_interval ?? true,
+        maxIntervalMs: (settings.db_max_retry_interval ?? 10) * 1000,
+      }
+    : undefined
 
 export interface OpenOptions extends ConnectOptions {
   /** Is told what an operator should know of the database, in a line each. */
   readonly warn?: (text: string) => void
+  /** Is told each statement, where `connection_debug` asks for that. */
+  readonly debug?: (text: string) => void
 }
 
 /** A part of the database that is not there: whoever asks for it hears why. */
@@ -90,19 +122,21 @@ const replicaOf = async (
 /** Connects as the settings say; a server that is away is tried again. `work` is what is done first. */
 const connected = async <T>(
   settings: DatabaseSettings,
-  options: ConnectOptions,
+  { warn = () => undefined, debug, ...options }: OpenOptions,
   work: (connection: Connection) => Promise<T>,
 ): Promise<readonly [Connection, T]> => {
   const { connection: url = '', max_retries: retries = 10, retry_interval: interval = 10 } = settings
   for (let failures = 0; ; failures++) {
-    const connection = await connect(url, { ...optionsOf(settings), ...options })
+    const connection = await connect(url, { ...optionsOf(settings, debug), ...options })
     try {
       return [connection, await work(connection)]
     } catch (error) {
       await connection.close()
       const away =
-        connection.facts.name !== 'sqlite' && hasKind(error, 'unavailable') && error.detail['code'] !== undefined
+        connection.facts.name !== 'sqlite' && hasKind(error, 'unavailable') && error.detail['reason'] === 'away'
       if (!away || (retries >= 0 && failures >= retries)) throw error
+      const left = retries < 0 ? 'the next attempt follows' : `${retries - failures} attempts left`
+      warn(`The database cannot be reached (${error.detail['code']}): ${left}`)
     }
     await delay(interval * 1000)
   }
@@ -135,19 +169,19 @@ export const openConnection = async (
   options: OpenOptions = {},
 ): Promise<OpenConnection> => {
   const settings: DatabaseSettings = typeof from === 'string' ? { connection: from, max_retries: 0 } : from
-  const { warn = () => undefined, ...connecting } = options
   const cipher = locationCipher(settings.metadata_encryption_key)
-  const [raw, found] = await connected(settings, connecting, async (db) => {
+  const [raw, found] = await connected(settings, options, async (db) => {
     const schema = await (options.readOnly ? readSchema : prepareSchema)(db)
     await requireFittingKey(db, cipher)
+    if (db.facts.name !== 'sqlite' && !options.readOnly) await forgetMarks(db)
     return schema
   })
-  for (const line of found.warnings) warn(line)
+  for (const line of found.warnings) options.warn?.(line)
   return {
     connection: { ...raw, facts: withParts(raw.facts, found.parts) },
     cipher,
     lag: found.lag,
-    replica: await replicaOf(settings, connecting, found.parts),
+    replica: await replicaOf(settings, options, found.parts),
   }
 }
 

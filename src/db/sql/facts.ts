@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from 'kysely'
 import { ServiceError } from '../../domain/errors.ts'
-import { fromSqlite } from './sqlite-dialect.ts'
+import { fromSqlite } from './sqlite-driver.ts'
 import type { Fragment, Value } from './statement.ts'
 import { toText } from './time.ts'
 
@@ -83,9 +83,9 @@ export const POSTGRES: Facts = {
   integer: (column) => sql`cast(${column} as double precision)`,
   sameText: (column, value) => sql`md5(${column}) = md5(${value}) and ${column} = ${value}`,
   now: sql`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
-  // To the millisecond, as everywhere: the service reads no more of it.
+  // The same for all columns of a statement; to the millisecond, as everywhere: the service reads no more of it.
   timeIn: (ms) =>
-    sql`date_trunc('milliseconds', timezone('UTC', clock_timestamp()) + cast(${ms} as double precision) * interval '1 millisecond')`,
+    sql`date_trunc('milliseconds', timezone('UTC', statement_timestamp()) + cast(${ms} as double precision) * interval '1 millisecond')`,
   age: (column) => sql`cast(extract(epoch from (timezone('UTC', clock_timestamp()) - ${column})) * 1000 as bigint)`,
   has: () => true,
   by: () => sql``,
@@ -147,6 +147,7 @@ export const tooSlow = (message: string, cause?: unknown): ServiceError =>
 
 export const isSlow = (error: unknown): boolean => error instanceof ServiceError && error.detail['slow'] === true
 
+/** `away`: the connection, or the server behind it, is gone, and with it every transaction that was not committed. */
 type Meaning = 'exists' | 'again' | 'away' | 'full' | 'slow' | 'refused'
 
 /** By SQLSTATE, or its class of two letters. */
@@ -156,10 +157,17 @@ const POSTGRES_KINDS: Readonly<Record<string, Meaning>> = {
   '40P01': 'again',
   '55P03': 'again',
   '57014': 'slow',
+  // A statement that the server was to keep, and has lost: it is not asked to again.
+  '26000': 'again',
+  '42P05': 'again',
+  '0A000': 'again',
   '08': 'away',
   '57': 'away',
   '53': 'full',
+  // A server that is a replica, or has become one.
   '25006': 'away',
+  // It ended a transaction that had been silent for too long.
+  '25P03': 'away',
   // Text that is none, or longer than its column.
   '22': 'refused',
 }
@@ -170,11 +178,17 @@ const MYSQL_KINDS: Readonly<Record<string, Meaning>> = {
   ER_LOCK_DEADLOCK: 'again',
   ER_LOCK_WAIT_TIMEOUT: 'again',
   ER_CHECKREAD: 'again',
+  // MySQL's group replication, where Galera says that there was a deadlock.
+  ER_TRANSACTION_ROLLBACK_DURING_COMMIT: 'again',
   // Galera says so of a node that is not in the cluster at the moment.
   ER_UNKNOWN_COM_ERROR: 'away',
   ER_SERVER_SHUTDOWN: 'away',
+  ER_NORMAL_SHUTDOWN: 'away',
+  ER_CONNECTION_KILLED: 'away',
+  ER_NEW_ABORTING_CONNECTION: 'away',
   ER_OPTION_PREVENTS_STATEMENT: 'away',
   ER_CON_COUNT_ERROR: 'away',
+  ER_TOO_MANY_USER_CONNECTIONS: 'away',
   ER_RECORD_FILE_FULL: 'full',
   ER_DISK_FULL: 'full',
   PROTOCOL_CONNECTION_LOST: 'away',
@@ -207,9 +221,12 @@ function translated(error: unknown, kinds: Readonly<Record<string, Meaning>>): u
   const number = 'errno' in error ? String(error.errno) : ''
   const lost =
     CONNECTION_ERRORS.includes(code) ||
-    /connection (terminated|ended|is closed|timeout)|closed state/i.test(error.message)
-  const detail = { code }
-  switch (lost ? 'away' : (kinds[code] ?? kinds[code.slice(0, 2)] ?? kinds[number])) {
+    /connection (terminated|ended|is closed|timeout)|closed state|not queryable|when trying to connect/i.test(
+      error.message,
+    )
+  const reason = lost ? 'away' : (kinds[code] ?? kinds[code.slice(0, 2)] ?? kinds[number])
+  const detail = { code, reason }
+  switch (reason) {
     case 'exists':
       return new ServiceError('conflict', 'It exists already', { cause: error, detail })
     case 'again':

@@ -95,10 +95,10 @@ export interface ImageRows {
 }
 
 /** Reads images: one statement per table, never a join of children, so that rows are not multiplied. */
-export const imageRows = ({ facts, prepare }: Connection, cipher: LocationCipher): ImageRows => {
+export const imageRows = ({ facts, fixed, prepare }: Connection, cipher: LocationCipher): ImageRows => {
   const sizes = sql`${facts.integer(sql.ref('size'))} as size, ${facts.integer(sql.ref('virtual_size'))} as virtual_size`
   const reader = <Row>(columns: Fragment, table: Fragment) => ({
-    one: prepare(sql<Row>`select ${columns} from ${table} = ${slot('id')} and ${facts.living}`),
+    one: fixed(sql<Row>`select ${columns} from ${table} = ${slot('id')} and ${facts.living}`),
     many: prepare(
       sql<
         Of<Row>
@@ -130,17 +130,17 @@ export const imageRows = ({ facts, prepare }: Connection, cipher: LocationCipher
   return {
     one: async (session, id) => {
       const values = { id }
-      const row = await session.first(images.one, values)
-      return (
-        row &&
-        toImage(
-          row,
-          await session.all(properties.one, values),
-          await session.all(tags.one, values),
-          await session.all(locations.one, values),
-          cipher,
-        )
-      )
+      // Asked at once, which is one round trip where the library can do that.
+      const answers = [
+        session.all(images.one, values),
+        session.all(properties.one, values),
+        session.all(tags.one, values),
+        session.all(locations.one, values),
+      ] as const
+      // Of failures, the first in order says why; those after it only follow from it.
+      await Promise.allSettled(answers)
+      const [[image], ...rest] = await Promise.all(answers)
+      return image && toImage(image, ...rest, cipher)
     },
     many: async (session, ids) => {
       const images: Image[] = []

@@ -44,10 +44,10 @@ export const noImage = (id: ImageId) => new ServiceError('not-found', `No image 
 export const wrongStatus = ({ id, status }: Pick<Image, 'id' | 'status'>, from: readonly ImageStatus[]) =>
   new ServiceError('conflict', `Image ${id} is ${status}`, { detail: { status, wanted: from.join(', ') } })
 
-const writeStatements = ({ kysely, prepare }: Connection) => {
+const writeStatements = ({ facts, kysely, fixed: prepare }: Connection) => {
   const living = sql<boolean>`not deleted`
   const id = slot<string>('id')
-  const now = slot<string>('now')
+  const now = facts.timeIn(0)
   const value = slot<string>('value')
   const born = { created_at: now, updated_at: now, deleted: false, deleted_at: null } as const
   const gone = { deleted: true, deleted_at: now } as const
@@ -94,7 +94,7 @@ const writeStatements = ({ kysely, prepare }: Connection) => {
 
 /** Writes images inside a transaction. */
 export const imageWriter = (connection: Connection, rows: ImageRows, cipher: LocationCipher) => {
-  const { facts, kysely, prepare } = connection
+  const { facts, kysely, fixed: prepare } = connection
   const statements = writeStatements(connection)
   const locations = locationRows(connection, cipher)
   const usage = ownerUsage(connection)
@@ -110,7 +110,7 @@ export const imageWriter = (connection: Connection, rows: ImageRows, cipher: Loc
         .updateTable('images')
         .set({
           ...Object.fromEntries(columns.map((column) => [column, slot(column)])),
-          updated_at: slot<string>('now'),
+          updated_at: facts.timeIn(0),
         })
         .where('id', '=', slot<string>('id'))
         .where(sql<boolean>`not deleted`)
@@ -147,7 +147,8 @@ export const imageWriter = (connection: Connection, rows: ImageRows, cipher: Loc
   }
   /** Throws `conflict` unless the status is one of `from`. */
   const apply = async (session: Session, id: ImageId, change: ImageChange, from: readonly ImageStatus[]) => {
-    const base = { id, now: facts.toTime(new Date()) }
+    const base = { id }
+    await session.guard('image', id)
     const columns = changedColumns(change)
     const values = { ...base, ...Object.fromEntries(columns), from: JSON.stringify(from) }
     if ((await session.change(updateOf(columns.map(([column]) => column)), values)) === 0)
@@ -163,7 +164,7 @@ export const imageWriter = (connection: Connection, rows: ImageRows, cipher: Loc
   }
 
   const insertRows = async (session: Session, image: NewImage, limits: OwnerLimits = {}): Promise<Image> => {
-    const base = { id: image.id, now: facts.toTime(new Date()) }
+    const base = { id: image.id }
     const data = { size: null, virtual_size: null, checksum: null, os_hash_algo: null, os_hash_value: null }
     const columns = Object.fromEntries(changedColumns({ ...image, status: 'queued' }))
     await session.change(statements.insertImage, { ...base, ...columns, ...data })

@@ -13,10 +13,10 @@ import { pageFinder } from './page-finder.ts'
 import type { Connection } from './session.ts'
 import { slot } from './statement.ts'
 
-const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
+const repositoryStatements = ({ facts, kysely, fixed: prepare }: Connection) => {
   const living = sql<boolean>`not deleted`
   const id = slot<string>('id')
-  const now = slot<string>('now')
+  const now = facts.timeIn(0)
   const gone = { deleted: true, deleted_at: now } as const
   const ofImage = <Table extends 'image_properties' | 'image_tags' | 'image_members'>(table: Table) =>
     sql`update ${sql.table(table)} set deleted = ${gone.deleted}, deleted_at = ${now}
@@ -79,7 +79,7 @@ const repositoryStatements = ({ facts, kysely, prepare }: Connection) => {
 const CLAIMED: readonly ImageStatus[] = ['saving', 'uploading']
 
 export const imageRepository = (connection: Connection, cipher: LocationCipher): ImageRepository => {
-  const { facts, prepare, read, write } = connection
+  const { fixed: prepare, read, write } = connection
   const rows = imageRows(connection, cipher)
   const findPage = pageFinder(connection)
   const statements = repositoryStatements(connection)
@@ -135,7 +135,8 @@ export const imageRepository = (connection: Connection, cipher: LocationCipher):
 
     addTag: (id, tag, limit) =>
       write(async (session) => {
-        const base = { id, now: facts.toTime(new Date()) }
+        const base = { id }
+        await session.guard('image', id)
         if ((await session.change(statements.touchImage, base)) === 0) throw noImage(id)
         const present = await session.all(tags.present, base)
         if (present.some(({ value }) => value === tag)) return
@@ -146,7 +147,8 @@ export const imageRepository = (connection: Connection, cipher: LocationCipher):
 
     removeTag: (id, tag) =>
       write(async (session) => {
-        const base = { id, now: facts.toTime(new Date()) }
+        const base = { id }
+        await session.guard('image', id)
         if ((await session.change(statements.touchImage, base)) === 0) throw noImage(id)
         if ((await session.change(tags.remove, { ...base, value: tag })) === 0)
           throw new ServiceError('not-found', `Could not find tag ${tag} on image ${id}`)
@@ -154,9 +156,10 @@ export const imageRepository = (connection: Connection, cipher: LocationCipher):
 
     remove: (id, from, keep = false) =>
       write(async (session) => {
+        await session.guard('image', id)
         const image = await load(session, id)
         if (!from.includes(image.status)) throw wrongStatus(image, from)
-        const base = { id, now: facts.toTime(new Date()) }
+        const base = { id }
         const status = keep && image.locations.length > 0 ? 'pending_delete' : 'deleted'
         await session.change(statements.markImage, { ...base, status })
         await session.change(statements.markLocations, base)
@@ -167,12 +170,13 @@ export const imageRepository = (connection: Connection, cipher: LocationCipher):
         return image
       }),
 
-    dropLocation: (id, uri) => write((session) => locations.drop(session, uri, { id, now: facts.toTime(new Date()) })),
+    dropLocation: (id, uri) => write((session) => locations.drop(session, uri, { id })),
 
     restoreLocation: (id, uri) =>
       write(async (session) => {
+        await session.guard('image', id)
         await requireStatus(session, id)
-        await locations.restore(session, uri, { id, now: facts.toTime(new Date()) })
+        await locations.restore(session, uri, { id })
       }),
 
     undropped: (limit) =>

@@ -63,13 +63,13 @@ const withoutImage = ({ imageId }: Job, change: TaskChange = {}): TaskChange => 
 }
 
 export const jobRepository = (connection: Connection, cipher: LocationCipher): JobRepository => {
-  const { facts, kysely, prepare, read, write } = connection
+  const { facts, kysely, fixed: prepare, read, write } = connection
   const images = imageWriter(connection, imageRows(connection, cipher), cipher)
   const tasks = taskRows(connection)
 
   const living = sql<boolean>`not deleted`
   const taskId = slot<string>('task')
-  const now = slot<string>('now')
+  const now = facts.timeIn(0)
   const lock = kysely
     .updateTable('image_properties')
     .where('image_id', '=', slot<string>('image'))
@@ -131,7 +131,7 @@ export const jobRepository = (connection: Connection, cipher: LocationCipher): J
       const { age = 0, ours = true } = (await session.first(statements.age, { task: holder })) ?? {}
       if (ours || age < (task.status === 'pending' ? STALE_PENDING_MS : STALE_MS)) throw held()
     }
-    const values = { image: image.id, task: to, from: holder, now: facts.toTime(new Date()) }
+    const values = { image: image.id, task: to, from: holder }
     if ((await session.change(statements.stealLock, values)) === 0) throw held()
     if (!task) return undefined
     const ended = await tasks.change(session, holder, change, RUNNING)
@@ -143,7 +143,7 @@ export const jobRepository = (connection: Connection, cipher: LocationCipher): J
   const acquire = async (session: Session, image: Image, { task, preempted }: JobStart): Promise<Task | undefined> => {
     const holder = image.properties.get(LOCK)
     if (holder !== undefined) return preempt(session, image, (holder ?? '') as TaskId, task.id, preempted)
-    const values = { image: image.id, task: task.id, now: facts.toTime(new Date()) }
+    const values = { image: image.id, task: task.id }
     if ((await session.change(statements.reviveLock, values)) === 0) await session.change(statements.insertLock, values)
     return undefined
   }
@@ -165,6 +165,7 @@ export const jobRepository = (connection: Connection, cipher: LocationCipher): J
     begin: (start) =>
       write(async (session) => {
         const { task, image, worker, context, change } = start
+        await session.guard('image', typeof image === 'string' ? image : image.id)
         const before = await (typeof image === 'string' ? images.load(session, image) : images.insert(session, image))
         const preempted = await acquire(session, before, start)
         await tasks.insert(session, task)

@@ -35,9 +35,9 @@ export const toLocation = (
 const toMetadata = ({ store, metadata }: Location): string =>
   JSON.stringify(store === undefined ? metadata : { ...metadata, store })
 
-/** Writes the locations of an image inside a transaction. `base` has the slots `id`, of the image, and `now`. */
-export const locationRows = ({ kysely, prepare }: Connection, cipher: LocationCipher) => {
-  const now = slot<string>('now')
+/** Writes the locations of an image inside a transaction. `base` has the slot `id`, of the image. */
+export const locationRows = ({ facts, kysely, fixed: prepare }: Connection, cipher: LocationCipher) => {
+  const now = facts.timeIn(0)
   const image = slot<string>('id')
   const living = sql<boolean>`not deleted`
   const one = kysely.updateTable('image_locations').where('id', '=', slot<number>('row'))

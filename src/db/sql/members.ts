@@ -26,10 +26,10 @@ const toMember = ({ image_id, member, status, created_at, updated_at }: MemberRo
 const noMember = (image: ImageId, member: ProjectId) =>
   new ServiceError('not-found', `${member} not found in the member list of the image ${image}.`)
 
-export const memberRepository = ({ facts, kysely, prepare, read, write }: Connection): MemberRepository => {
+export const memberRepository = ({ facts, kysely, fixed: prepare, read, write }: Connection): MemberRepository => {
   const living = sql<boolean>`not deleted`
   const image = slot<string>('image')
-  const now = slot<string>('now')
+  const now = facts.timeIn(0)
   const rows = kysely
     .selectFrom('image_members')
     .select(['image_id', 'member', 'status', 'created_at', 'updated_at'])
@@ -108,15 +108,16 @@ export const memberRepository = ({ facts, kysely, prepare, read, write }: Connec
   return {
     add: (image, member, limit) =>
       write(async (session) => {
+        await session.guard('image', image)
         await requireImage(session, image)
-        const values = { image, member, now: facts.toTime(new Date()) }
+        const values = { image, member }
         if (await session.first(statements.get, values))
           throw new ServiceError('conflict', `The target member ${member} is already associated with image ${image}.`)
         const count = (await session.first(statements.count, values))?.n ?? 0
         if (limit >= 0 && count + 1 > limit)
           throw new ServiceError('too-large', `Attempted: ${count + 1}, Maximum: ${limit}`)
         const forgotten = await session.first(statements.forgotten, values)
-        if (forgotten) await session.change(statements.revive, { id: forgotten.id, now: values.now })
+        if (forgotten) await session.change(statements.revive, { id: forgotten.id })
         else await session.change(statements.insert, values)
         return find(session, image, member)
       }),
@@ -130,7 +131,8 @@ export const memberRepository = ({ facts, kysely, prepare, read, write }: Connec
     get: (image, member) => read((session) => find(session, image, member)),
     setStatus: (image, member, status) =>
       write(async (session) => {
-        const values = { image, member, status, now: facts.toTime(new Date()) }
+        await session.guard('image', image)
+        const values = { image, member, status }
         if ((await session.change(statements.setStatus, values)) === 0) {
           await requireImage(session, image)
           throw noMember(image, member)
@@ -139,8 +141,9 @@ export const memberRepository = ({ facts, kysely, prepare, read, write }: Connec
       }),
     remove: (image, member) =>
       write(async (session) => {
+        await session.guard('image', image)
         await requireImage(session, image)
-        const values = { image, member, now: facts.toTime(new Date()) }
+        const values = { image, member }
         await session.change(statements.merge, values)
         if ((await session.change(statements.remove, values)) === 0) throw noMember(image, member)
       }),

@@ -195,6 +195,8 @@ interface Place {
 
 type FindNamespace = (session: Session, name: string) => Promise<Place>
 
+const TIMES: readonly string[] = ['created_at', 'updated_at']
+
 const definitions = <Row extends NamedRow, Item, Attributes extends { readonly name: string }>(
   { facts, prepare, read, write }: Connection,
   find: FindNamespace,
@@ -204,16 +206,17 @@ const definitions = <Row extends NamedRow, Item, Attributes extends { readonly n
   const columns = ['name', 'created_at', 'updated_at', ...kind.columns]
   const within = sql`from ${table} where namespace_id = ${slot('id')}`
   const fields = listed(columns.map((column) => sql.ref(column)))
+  const given = (column: string) => (TIMES.includes(column) ? facts.timeIn(0) : sql`${slot(column)}`)
   const statements = {
     list: prepare(sql<Row>`select ${fields} ${within} order by name`),
     get: prepare(sql<Row>`select ${fields} ${within} and name = ${slot('name')}`),
     insert: prepare(
       sql`insert into ${table} (namespace_id, ${fields})
-        values (${slot('id')}, ${listed(columns.map((column) => sql`${slot(column)}`))})`,
+        values (${slot('id')}, ${listed(columns.map(given))})`,
     ),
     replace: prepare(
       sql`update ${table} set ${listed(
-        columns.filter((column) => column !== 'created_at').map((column) => sql`${sql.ref(column)} = ${slot(column)}`),
+        columns.filter((column) => column !== 'created_at').map((column) => sql`${sql.ref(column)} = ${given(column)}`),
       )} where namespace_id = ${slot('id')} and name = ${slot('was')}`,
     ),
     remove: prepare(sql`delete ${within} and name = ${slot('name')}`),
@@ -230,19 +233,10 @@ const definitions = <Row extends NamedRow, Item, Attributes extends { readonly n
   const has = async (session: Session, { id }: Place, name: string): Promise<boolean> =>
     (await session.first(statements.get, { id, name })) !== undefined
   const put = async (session: Session, { id }: Place, attributes: Attributes): Promise<void> => {
-    const now = facts.toTime(new Date())
-    const values = { id, name: attributes.name, created_at: now, updated_at: now, ...kind.toValues(attributes) }
-    await session.change(statements.insert, values)
+    await session.change(statements.insert, { id, name: attributes.name, ...kind.toValues(attributes) })
   }
   const change = async (session: Session, { id }: Place, was: string, attributes: Attributes): Promise<void> => {
-    const values = {
-      id,
-      was,
-      name: attributes.name,
-      updated_at: facts.toTime(new Date()),
-      ...kind.toValues(attributes),
-    }
-    await session.change(statements.replace, values)
+    await session.change(statements.replace, { id, was, name: attributes.name, ...kind.toValues(attributes) })
   }
   const add = async (session: Session, place: Place, attributes: Attributes): Promise<void> => {
     if (await has(session, place, attributes.name)) throw conflict(kind.taken(attributes.name, place.name))
@@ -297,6 +291,7 @@ const definitions = <Row extends NamedRow, Item, Attributes extends { readonly n
 }
 
 const associationTable = ({ facts, prepare, read, write }: Connection, find: FindNamespace) => {
+  const now = facts.timeIn(0)
   const type = sql`(select id from metadef_resource_types where name = ${slot('name')})`
   const one = sql`namespace_id = ${slot('id')} and resource_type_id = ${type}`
   const statements = {
@@ -309,11 +304,11 @@ const associationTable = ({ facts, prepare, read, write }: Connection, find: Fin
     insert: prepare(
       sql`insert into metadef_namespace_resource_types
         (namespace_id, resource_type_id, prefix, properties_target, created_at, updated_at)
-        values (${slot('id')}, ${type}, ${slot('prefix')}, ${slot('target')}, ${slot('now')}, ${slot('now')})`,
+        values (${slot('id')}, ${type}, ${slot('prefix')}, ${slot('target')}, ${now}, ${now})`,
     ),
     replace: prepare(
       sql`update metadef_namespace_resource_types
-        set prefix = ${slot('prefix')}, properties_target = ${slot('target')}, updated_at = ${slot('now')} where ${one}`,
+        set prefix = ${slot('prefix')}, properties_target = ${slot('target')}, updated_at = ${now} where ${one}`,
     ),
     remove: prepare(sql`delete from metadef_namespace_resource_types where ${one}`),
     clear: prepare(sql`delete from metadef_namespace_resource_types where namespace_id = ${slot('id')}`),
@@ -323,16 +318,15 @@ const associationTable = ({ facts, prepare, read, write }: Connection, find: Fin
     types: prepare(sql<NamedRow>`select name, created_at, updated_at from metadef_resource_types order by id`),
     insertType: prepare(
       sql`insert into metadef_resource_types (name, protected, created_at, updated_at)
-        values (${slot('name')}, ${slot('protected')}, ${slot('now')}, ${slot('now')})`,
+        values (${slot('name')}, ${slot('protected')}, ${now}, ${now})`,
     ),
-    touchType: prepare(sql`update metadef_resource_types set updated_at = ${slot('now')} where name = ${slot('name')}`),
+    touchType: prepare(sql`update metadef_resource_types set updated_at = ${now} where name = ${slot('name')}`),
   }
   const valuesOf = ({ id }: Place, { name, prefix, target }: AssociationAttributes): Values => ({
     id,
     name,
     prefix,
     target,
-    now: facts.toTime(new Date()),
   })
   const list = async (session: Session, { id }: Place) =>
     (await session.all(statements.list, { id })).map(toAssociation)
@@ -389,6 +383,7 @@ const associationTable = ({ facts, prepare, read, write }: Connection, find: Fin
 
 export const metadefRepository = (connection: Connection): MetadefRepository => {
   const { facts, prepare, read, write } = connection
+  const now = facts.timeIn(0)
   const fields = sql`id, namespace, display_name, description, visibility, protected, owner, created_at, updated_at`
   const statements = {
     get: prepare(sql<NamespaceRow>`select ${fields} from metadef_namespaces where namespace = ${slot('name')}`),
@@ -396,12 +391,12 @@ export const metadefRepository = (connection: Connection): MetadefRepository => 
       sql`insert into metadef_namespaces
         (namespace, display_name, description, visibility, protected, owner, created_at, updated_at)
         values (${slot('name')}, ${slot('display_name')}, ${slot('description')}, ${slot('visibility')},
-          ${slot('protected')}, ${slot('owner')}, ${slot('now')}, ${slot('now')})`,
+          ${slot('protected')}, ${slot('owner')}, ${now}, ${now})`,
     ),
     replace: prepare(
       sql`update metadef_namespaces set namespace = ${slot('name')}, display_name = ${slot('display_name')},
         description = ${slot('description')}, visibility = ${slot('visibility')}, protected = ${slot('protected')},
-        owner = ${slot('owner')}, updated_at = ${slot('now')} where id = ${slot('id')}`,
+        owner = ${slot('owner')}, updated_at = ${now} where id = ${slot('id')}`,
     ),
     remove: prepare(sql`delete from metadef_namespaces where id = ${slot('id')}`),
     associations: prepare(
@@ -446,7 +441,7 @@ export const metadefRepository = (connection: Connection): MetadefRepository => 
   }
 
   const insertNamespace = async (session: Session, namespace: NamespaceAttributes): Promise<Place> => {
-    await session.change(statements.insert, { ...namespaceValues(namespace), now: facts.toTime(new Date()) })
+    await session.change(statements.insert, namespaceValues(namespace))
     return find(session, namespace.name)
   }
   const clearNamespace = async (session: Session, place: Place): Promise<void> => {
@@ -515,7 +510,7 @@ export const metadefRepository = (connection: Connection): MetadefRepository => 
             'conflict',
             `Invalid update. It would result in a duplicate metadata definition namespace with the same name of ${attributes.name}`,
           )
-        await session.change(statements.replace, { ...namespaceValues(attributes), id, now: facts.toTime(new Date()) })
+        await session.change(statements.replace, { ...namespaceValues(attributes), id })
         return toNamespace(await findRow(session, attributes.name))
       }),
     remove: (name) => write(async (session) => clearNamespace(session, await find(session, name))),
@@ -536,11 +531,7 @@ export const metadefRepository = (connection: Connection): MetadefRepository => 
         if (there && mode === 'skip') return false
         if (there && mode === 'overwrite') await clearNamespace(session, { id: there.id, name: namespace.name })
         if (there && mode === 'prefer-new')
-          await session.change(statements.replace, {
-            ...namespaceValues(namespace),
-            id: there.id,
-            now: facts.toTime(new Date()),
-          })
+          await session.change(statements.replace, { ...namespaceValues(namespace), id: there.id })
         const place =
           there && mode !== 'overwrite'
             ? { id: there.id, name: namespace.name }

@@ -184,7 +184,7 @@ export const PARTS: Readonly<Record<Facts['name'], readonly Part[]>> = {
 }
 
 /** Of the tables in `ownTables`: raised with each change of them. */
-export const TABLES_VERSION = 1
+export const TABLES_VERSION = 2
 
 /**
  * Who works on what. A task holds its image by a property, which upstream knows; by whom is our business. And what came
@@ -207,5 +207,12 @@ export const ownTables = (name: Facts['name']): readonly string[] => {
     `CREATE TABLE glimpse_requests (id VARCHAR(64) NOT NULL, outcome ${text} NOT NULL, made_at BIGINT NOT NULL,
       PRIMARY KEY (id))${end}`,
     `CREATE INDEX glimpse_requests_made ON glimpse_requests (made_at)`,
-  ]
+    // A row for each transaction that may be under way at a time: what becomes of it when its connection is lost.
+    ...(name === 'sqlite'
+      ? []
+      : [
+          `CREATE TABLE glimpse_writes (writer VARCHAR(64) NOT NULL, n BIGINT NOT NULL, at BIGINT NOT NULL,
+            PRIMARY KEY (writer))${end}`,
+        ]),
+  ].map((text) => (name === 'mysql' ? text : text.replace(/^CREATE (TABLE|INDEX)/, '$& IF NOT EXISTS')))
 }

@@ -61,6 +61,7 @@ export const ownerUsage = ({ facts, prepare }: Connection) => {
 
     /** Throws `too-large` where the images of `owner`, as they are now, come to more than allowed. */
     admit: async (session: Session, owner: ProjectId | null, limits: OwnerLimits): Promise<void> => {
+      if (LIMITS.some(([, exceeded]) => limits[exceeded] !== undefined)) await session.guard('owner', owner)
       for (const [what, exceeded] of LIMITS) {
         const limit = limits[exceeded]
         if (limit === undefined) continue

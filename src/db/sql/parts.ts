@@ -60,6 +60,7 @@ export const hasOwnTables = async (db: Connection, session: Session): Promise<bo
 export const createOwnTables = async (db: Connection, session: Session): Promise<void> => {
   if (await hasOwnTables(db, session)) return
   await runTexts(db, session, ownTables(db.facts.name))
+  await session.change(db.prepare(sql`delete from glimpse_schema where part = 'tables'`))
   await session.change(db.prepare(sql`insert into glimpse_schema (part, version) values ('tables', ${TABLES_VERSION})`))
 }
 

@@ -5,6 +5,9 @@ import type { Connection, Session } from './session.ts'
 const LOCK = 4_711_292
 const LOCK_SECONDS = 120
 
+/** What is there already is no error: it can be done again. */
+const UNMARKED = { marked: false } as const
+
 /** One transaction, where the database has such of its schema; nobody else of ours changes the schema meanwhile. */
 export const changeSchema = <T>(db: Connection, work: (session: Session) => Promise<T>): Promise<T> =>
   db.write(async (session) => {
@@ -20,7 +23,7 @@ export const changeSchema = <T>(db: Connection, work: (session: Session) => Prom
     } finally {
       await session.all(db.prepare(sql`select release_lock(${String(LOCK)})`))
     }
-  })
+  }, UNMARKED)
 
 /** MySQL commits each change of the schema by itself: after a crash, what is there already is no error. */
 const ALREADY = ['ER_TABLE_EXISTS_ERROR', 'ER_DUP_KEYNAME', 'ER_DUP_FIELDNAME', 'ER_TRG_ALREADY_EXISTS', 'ER_DUP_ENTRY']

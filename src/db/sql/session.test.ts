@@ -8,7 +8,7 @@ import { imageQuery, newImage } from '../conformance.ts'
 import type { Scope } from '../database.ts'
 import { openDatabase } from './connect.ts'
 import { newFile, openRaw } from './fixtures.ts'
-import { fromSqlite } from './sqlite-dialect.ts'
+import { fromSqlite } from './sqlite-driver.ts'
 import { parseDatabaseUrl } from './url.ts'
 
 const ADMIN: Scope = { admin: true, project: 'admins' as ProjectId }

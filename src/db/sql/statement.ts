@@ -14,15 +14,18 @@ export type Values = Readonly<Record<string, Value>>
 /** A statement compiled once, run many times. */
 export interface Statement<Row> {
   readonly with: (values: Values) => CompiledQuery<Row>
+  /** Whether a server may keep it and its plan, which then is the same for all values. */
+  readonly kept: boolean
 }
 
 /** Stands in a query for a value of type `T` to come. */
 export const slot = <T extends Value>(name: string): T => new Slot(name) as unknown as T
 
 /** Freezes a query; `slot`s become its parameters. */
-export const statement = <Row>(compiled: CompiledQuery<Row>): Statement<Row> => {
+export const statement = <Row>(compiled: CompiledQuery<Row>, kept: boolean): Statement<Row> => {
   const { parameters } = compiled
   return {
+    kept,
     with: (values) => ({
       ...compiled,
       parameters: parameters.map((parameter) => (parameter instanceof Slot ? values[parameter.name] : parameter)),

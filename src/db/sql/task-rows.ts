@@ -61,7 +61,7 @@ export const selectTasks = (where: Fragment) => sql<TaskRow>`
 export const noTask = (id: TaskId) => new ServiceError('not-found', `Could not find task ${id}`)
 
 /** Reads and writes tasks inside a transaction; one that has expired is still there until it is forgotten. */
-export const taskRows = ({ facts, kysely, prepare }: Connection) => {
+export const taskRows = ({ facts, kysely, fixed: prepare }: Connection) => {
   const id = slot<string>('id')
   const now = facts.timeIn(0)
   const expires = facts.timeIn(slot('keepMs'))

@@ -14,6 +14,9 @@ export type DatabaseUrl =
       readonly options: ReadonlyMap<string, string>
     }
 
+/** Where a server is. */
+export type ServerUrl = Exclude<DatabaseUrl, { readonly kind: 'sqlite' }>
+
 const SHAPE = /^([a-z0-9]+)(?:\+[a-z0-9_]+)?:\/\/([^?]*)(?:\?(.*))?$/i
 // A password may hold an `@`: the host begins behind the last one.
 const PLACE = /^(?:([^:@/]*)(?::(.*))?@)?(?:\[([^\]]*)\]|([^:/]*))(?::(\d*))?(?:\/(.*))?$/s

@@ -10,6 +10,7 @@ interface WorkerRow {
   readonly pid: number
   readonly started_at: number
   readonly expired: boolean | number
+  readonly expires_at: number
 }
 
 interface ClaimRow {
@@ -19,7 +20,7 @@ interface ClaimRow {
   readonly store: string
 }
 
-export const workerRepository = ({ facts, kysely, prepare, read, write }: Connection): WorkerRepository => {
+export const workerRepository = ({ facts, kysely, fixed: prepare, read, write }: Connection): WorkerRepository => {
   const values = {
     node: slot<string>('node'),
     pid: slot<number>('pid'),
@@ -33,7 +34,14 @@ export const workerRepository = ({ facts, kysely, prepare, read, write }: Connec
     list: prepare<WorkerRow>(
       kysely
         .selectFrom('glimpse_workers')
-        .select(['id', 'node', 'pid', 'started_at', sql<number>`expires_at <= ${facts.now}`.as('expired')])
+        .select([
+          'id',
+          'node',
+          'pid',
+          'started_at',
+          'expires_at',
+          sql<number>`expires_at <= ${facts.now}`.as('expired'),
+        ])
         .orderBy('id'),
     ),
     claims: prepare<ClaimRow>(
@@ -63,9 +71,10 @@ export const workerRepository = ({ facts, kysely, prepare, read, write }: Connec
       }),
     list: () =>
       read(async (session) =>
-        (await session.all(statements.list)).map(({ id, node, pid, started_at, expired }) => ({
+        (await session.all(statements.list)).map(({ id, node, pid, started_at, expired, expires_at }) => ({
           worker: { id: id as WorkerId, node, pid, startedAt: started_at },
           expired: Boolean(expired),
+          renewal: expires_at,
         })),
       ),
     claims: (worker) =>

@@ -44,7 +44,7 @@ export const mariadbAvailable = (): Availability =>
   mariadbd() === undefined ? { ok: false, reason: 'MariaDB is not installed' } : { ok: true }
 
 /** Neither server runs as root: it runs as the user that its package made. */
-async function idsOf(user: string): Promise<{ readonly uid: number; readonly gid: number } | undefined> {
+export async function serverIds(user: string): Promise<{ readonly uid: number; readonly gid: number } | undefined> {
   if (userInfo().uid !== 0) return undefined
   const [uid, gid] = await Promise.all(['-u', '-g'].map(async (flag) => Number((await run('id', [flag, user])).stdout)))
   return { uid: uid as number, gid: gid as number }
@@ -70,7 +70,7 @@ const memory = (): string => (statSync('/dev/shm', { throwIfNoEntry: false })?.i
 async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer> {
   // In memory, where there is such a place: a test of a database waits for nothing so much as for the disk.
   const dir = await mkdtemp(join(durable ? tmpdir() : memory(), `glimpse-${recipe.kind}-`))
-  const ids = await idsOf(recipe.user)
+  const ids = await serverIds(recipe.user)
   if (ids !== undefined) await chown(dir, ids.uid, ids.gid)
   const port = await freePort()
   await recipe.prepare(dir, ids)
