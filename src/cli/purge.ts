@@ -164,7 +164,7 @@ const MAX_BATCH = 1000
 /** Of fewer, most of the time would go into the transactions themselves. */
 const MIN_BATCH = 100
 /** How long to leave the database alone, in times of what the batch took: it takes longer when the server is busy. */
-const REST = 2
+const REST = 4
 const LONGEST_REST_MS = 200
 
 /** Deletes at most `left()` rows, in transactions of a moment each, and yields how many went with each. */
