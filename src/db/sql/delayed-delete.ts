@@ -17,7 +17,7 @@ export const delayedDeleteRepository = (connection: Connection, cipher: Location
   const { facts, prepare, read, write } = connection
   const rows = imageRows(connection, cipher)
   const id = slot<string>('id')
-  const now = slot<string>('now')
+  const now = facts.timeIn(0)
   const alive = sql`deleted = false, deleted_at = null`
   const statements = {
     over: prepare(
@@ -56,7 +56,7 @@ export const delayedDeleteRepository = (connection: Connection, cipher: Location
 
     end: (image) =>
       write(async (session) => {
-        const ended = await session.change(statements.end, { id: image, now: facts.toTime(new Date()) })
+        const ended = await session.change(statements.end, { id: image })
         return ended > 0
           ? (await session.all(statements.locations, { id: image })).map((row) => toLocation(row, cipher))
           : []
@@ -73,7 +73,7 @@ export const delayedDeleteRepository = (connection: Connection, cipher: Location
             `cannot restore the image from ${status} to active (wanted from_state=pending_delete)`,
           )
         const since = toText(new Date(fromText(at).getTime() - MOMENT_MS))
-        const values = { id: image, now: facts.toTime(new Date()), at, since }
+        const values = { id: image, at, since }
         await session.change(statements.revive, values)
         await session.change(statements.reviveLocations, values)
         await session.change(statements.reviveProperties, values)

@@ -17,16 +17,16 @@ const repositoryStatements = ({ facts, kysely, fixed: prepare }: Connection) => 
   const living = sql<boolean>`not deleted`
   const id = slot<string>('id')
   const now = facts.timeIn(0)
-  const gone = { deleted: true, deleted_at: now } as const
+  // An image is marked first, and all of it has its time: by that a restore knows what went with it.
+  const its = sql<string>`(select deleted_at from images where id = ${id})`
   const ofImage = <Table extends 'image_properties' | 'image_tags' | 'image_members'>(table: Table) =>
-    sql`update ${sql.table(table)} set deleted = ${gone.deleted}, deleted_at = ${now}
-      where image_id = ${id} and ${living}`
+    sql`update ${sql.table(table)} set deleted = ${true}, deleted_at = ${its} where image_id = ${id} and ${living}`
 
   return {
     markImage: prepare(
       kysely
         .updateTable('images')
-        .set({ ...gone, status: slot('status'), updated_at: now })
+        .set({ deleted: true, deleted_at: now, status: slot('status'), updated_at: now })
         .where('id', '=', id),
     ),
     touchImage: prepare(kysely.updateTable('images').set({ updated_at: now }).where('id', '=', id).where(living)),
@@ -47,7 +47,7 @@ const repositoryStatements = ({ facts, kysely, fixed: prepare }: Connection) => 
     markLocations: prepare(
       kysely
         .updateTable('image_locations')
-        .set({ ...gone, updated_at: now, status: 'pending_delete' })
+        .set({ deleted: true, deleted_at: its, updated_at: now, status: 'pending_delete' })
         .where('image_id', '=', id)
         .where(living),
     ),
