@@ -116,7 +116,7 @@ describe('glimpse db', () => {
     assert.match(reverted.stdout, /trigger glimpse_member_inserted of image_members\n.*Nothing of Glimpse is left/s)
     assert.doesNotMatch(await schemaOf(files, url), /glimpse/)
     const optimized = await glimpse('db', 'optimize', '--config-file', conf)
-    assert.match(optimized.stdout, /^1 of 17: index .*\n17 of 17: table .*Everything is there/s)
+    assert.match(optimized.stdout, /^1 of (\d+): index .*\n\1 of \1: table .*Everything is there/s)
     assert.equal(await schemaOf(files, url), complete)
     await assert.rejects(glimpse('--data', dir, 'db', 'optimize'), ({ stderr }: { stderr: string }) =>
       stderr.includes(`${dir}/glance.sqlite is not there`),
