@@ -33,6 +33,12 @@ export const KNOWN: readonly Known[] = [
       /^body: "(403 Forbidden\\n\\nAccess was denied to this resource|409 Conflict\\n\\nThere was a conflict when trying to complete your request)\..* there, "(403 Forbidden|409 Conflict)/s,
   },
   {
+    why: 'a change of locations that are invisible is refused for that, before anything else',
+    request: /^PATCH \/v2\/images\/.*\/locations/s,
+    detail: /^body: "403.*_image_location action.* there, "403.*if locations are invisible/s,
+    rare: true,
+  },
+  {
     why: 'the reason of a 403 stands alone here, also when an image is created',
     request: /^POST \/v2\/images\n/,
     detail: /^body: "403 Forbidden\\n\\nAccess was denied to this resource\..* there, "403 Forbidden/s,
@@ -120,6 +126,12 @@ export const KNOWN: readonly Known[] = [
     rare: true,
   },
   {
+    why: 'a copy leaves the virtual size as it is, which only the arrival of data sets',
+    request: /^(GET|PATCH) \/v2(\.\d+)?\/images/,
+    detail: /^body(\.images\[\d+\])?\.virtual_size: \d+ there, null here$/,
+    rare: true,
+  },
+  {
     why: 'an image of a task belongs to the project of the caller, not to nobody',
     request: /^GET \/v2\/images\/[^/?]+\n/,
     detail: /^body\.owner: null there, /,
@@ -193,8 +205,9 @@ export const KNOWN: readonly Known[] = [
   },
   {
     why: 'stores of the same weight are in the order in which they were filled',
-    request: /^(GET|PATCH) \/v2\/images/,
-    detail: /^body(\.images\[\d+\])?\.stores: "(\w+),(\w+)" there, "\3,\2" here$/,
+    request: /^(GET|PATCH) \/v2(\.\d+)?\/images/,
+    detail:
+      /^body(\.images\[\d+\])?\.stores: ("(\w+),(\w+)" there, "\4,\3"|"(\w+),(\w+),(\w+)" there, "(?=.*\b\5\b)(?=.*\b\6\b)(?=.*\b\7\b)\w+,\w+,\w+") here$/,
     on: 'postgresql',
     rare: true,
   },

@@ -317,7 +317,8 @@ const download: Generator = (world) => {
     as: owner(world, id),
     route: 'GET /images/:image_id/file',
     request: { method: 'GET', target: at(id, `/file${prefer}`), headers },
-    begins: (status) => (status === 200 ? { cached: id } : undefined),
+    // What is deactivated is kept in the cache by Glance alone.
+    begins: (status) => (status === 200 && !world.model.images.get(id)?.deactivated ? { cached: id } : undefined),
   }
 }
 
@@ -347,7 +348,7 @@ const tag: Generator = (world) => {
 }
 
 const act: Generator = (world) => {
-  const { random } = world
+  const { random, model } = world
   const id = anImage(world, ({ status }) => status !== 'queued')
   const action = random.weighted([
     [4, 'deactivate'],
@@ -359,6 +360,10 @@ const act: Generator = (world) => {
     route: `POST /images/:image_id/actions/${action}`,
     request: { method: 'POST', target: at(id, `/actions/${random.chance(0.05) ? 'explode' : action}`), ...body },
     touches: { image: id },
+    learn: (status) => {
+      const image = model.images.get(id)
+      if (status === 204 && image !== undefined) image.deactivated = action === 'deactivate'
+    },
   }
 }
 

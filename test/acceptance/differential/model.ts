@@ -13,6 +13,8 @@ export interface ImageModel {
   owner: string
   visibility: string
   status: string
+  /** Since the last action that succeeded; the status is that of the last answer. */
+  deactivated?: boolean
   size: number
   readonly stores: readonly string[]
   readonly tags: Set<string>

@@ -147,7 +147,7 @@ function draw(world: World, wanted: ReadonlySet<string>): Asked {
 }
 
 /** The route by which there comes to be what this one is about: whoever finds nothing there never succeeds. */
-const makerOf = (route: string): string => route.replace(/^\w+/, 'POST').replace(/\/:name$/, '')
+const makerOf = (route: string): string => route.replace(/^\w+/, 'POST').replace(/\/:\w+$/, '')
 
 /** `METHOD /path` of every route that the service's document describes. */
 async function routesOf({ url }: TestServer): Promise<readonly string[]> {
