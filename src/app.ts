@@ -196,14 +196,16 @@ export const databaseSettings = ({ DEFAULT: { metadata_encryption_key }, databas
   metadata_encryption_key,
 })
 
+/** Where it says what it has to say. */
+export const databaseTells = (log: Log) => ({
+  warn: (text: string) => log.warn(text),
+  debug: (text: string) => log.info(text),
+})
+
 /** The database of the configuration, or the registry that stands before it, which cannot be kept from writing. */
 export async function openConfiguredDatabase(config: Config, log: Log, readOnly = false): Promise<Database> {
   if (config.DEFAULT.data_api !== REGISTRY_API)
-    return openDatabase(databaseSettings(config), {
-      readOnly,
-      warn: (message) => log.warn(message),
-      debug: (text) => log.info(text),
-    })
+    return openDatabase(databaseSettings(config), { readOnly, ...databaseTells(log) })
   if (readOnly)
     throw new ServiceError('invalid', 'The database is behind a registry, and cannot be opened to read only')
   const { openRemoteDatabase } = await import('./db/remote.ts')

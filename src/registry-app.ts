@@ -4,7 +4,7 @@ import { createHttpServer, type EnterRequest, type Face } from './api/http/serve
 import { historicFace } from './api/registry/face.ts'
 import { databaseFace } from './api/registry.ts'
 import { healthFace } from './api/root.ts'
-import { type App, databaseSettings, openConfiguredPolicy, openProvider } from './app.ts'
+import { type App, databaseSettings, databaseTells, openConfiguredPolicy, openProvider } from './app.ts'
 import { anonymous, noAuth, nobody, trustedHeaders } from './auth/headers.ts'
 import type { IdentityProvider } from './auth/identity.ts'
 import { admitNode, admitSecret } from './auth/registry.ts'
@@ -35,7 +35,7 @@ export async function openRegistry(
   const tls = readTls(own)
   const identity = given ?? (await openIdentity(config, log))
   const policy = openConfiguredPolicy(config, log)
-  const opened = await openConnection(databaseSettings(config), { warn: (message) => log.warn(message) })
+  const opened = await openConnection(databaseSettings(config), databaseTells(log))
   const connection = onceOnly(opened)
   const historic = historicFace(rowDatabase(connection), {
     identity,

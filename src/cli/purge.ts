@@ -8,6 +8,7 @@ import {
   type PurgeScope,
   type RowKey,
 } from '../db/database.ts'
+import { toText } from '../db/time.ts'
 import { startProgress } from './progress.ts'
 import { grid } from './table.ts'
 
@@ -98,7 +99,7 @@ export function purgeRequest(
 
 const scopeOf = (table: PurgedTable, ageInDays: number): PurgeScope => ({
   table,
-  deleted: { before: new Date(Date.now() - ageInDays * DAY_MS).toISOString().replace('T', ' ').replace('Z', '000') },
+  deleted: { before: toText(new Date(Date.now() - ageInDays * DAY_MS)) },
 })
 
 const BLOCKED =

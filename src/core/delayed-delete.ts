@@ -18,7 +18,7 @@ export async function scrub(
     if (signal.aborted) return
     await eraseData(core, id, [location])
   }
-  const before = new Date(Date.now() - delayMs).toISOString().replace('T', ' ').replace('Z', '000')
+  const before = new Date(Date.now() - delayMs)
   for (let ids = await delayed.over(before, PAGE); ids.length > 0; ids = await delayed.over(before, PAGE)) {
     const waiting = ids.values()
     const worker = async () => {

@@ -329,8 +329,8 @@ export interface CachedRepository {
 
 /** Images that are deleted, but whose data waits: those in `pending_delete`. */
 export interface DelayedDeleteRepository {
-  /** Those that were deleted before `before` (`YYYY-MM-DD HH:MM:SS.ffffff`, UTC), oldest first. */
-  over(before: string, limit: number): Promise<readonly ImageId[]>
+  /** Those that were deleted before that, oldest first. */
+  over(before: Date, limit: number): Promise<readonly ImageId[]>
   /** The image is `deleted`, and what is returned `undropped`. Nothing is returned where somebody else was first. */
   end(id: ImageId): Promise<readonly Location[]>
   /** The image is active again, with all that went with it. Throws `not-found`, and `conflict` unless it waits. */

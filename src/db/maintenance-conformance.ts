@@ -7,13 +7,15 @@ import type { Image } from '../domain/image.ts'
 import { type DatabaseHarness, newImage } from './conformance.ts'
 import type { Claim, Database, JobChange, NewTask, PurgedTable, PurgeScope, RowKey } from './database.ts'
 import { PURGED_TABLES } from './database.ts'
+import { toText } from './time.ts'
 
 const EVERYTHING: readonly PurgedTable[] = [...PURGED_TABLES, 'images']
 const WORKER = 'worker-1' as WorkerId
 /** Whatever is deleted now was deleted before that. */
+const tomorrow = () => new Date(Date.now() + 86_400_000)
 const scope = (table: PurgedTable): PurgeScope => ({
   table,
-  deleted: { before: new Date(Date.now() + 86_400_000).toISOString().replace('T', ' ').replace('Z', '000') },
+  deleted: { before: toText(tomorrow()) },
 })
 
 const newTask = (): NewTask => ({
@@ -208,7 +210,6 @@ export function maintenanceConformance(harness: DatabaseHarness): void {
       }
     })
 
-    const later = () => new Date(Date.now() + 86_400_000).toISOString().replace('T', ' ').replace('Z', '000')
     const ADMIN = { admin: true, project: undefined } as const
 
     check('what is deleted with delay waits, and comes back as it was', async (db) => {
@@ -220,13 +221,13 @@ export function maintenanceConformance(harness: DatabaseHarness): void {
       await assert.rejects(db.images.get(id, ADMIN), (error) => hasKind(error, 'not-found'))
       assert.deepEqual(await db.images.undropped(10), [])
       assert.deepEqual(await purgeAll(db), NOTHING)
-      assert.deepEqual(await db.delayed.over('2020-01-01 00:00:00.000000', 10), [])
-      assert.deepEqual(await db.delayed.over(later(), 10), [id])
+      assert.deepEqual(await db.delayed.over(new Date('2020-01-01'), 10), [])
+      assert.deepEqual(await db.delayed.over(tomorrow(), 10), [id])
       const { updatedAt, ...restored } = await db.delayed.restore(id)
       assert.ok(updatedAt >= before.updatedAt)
       assert.deepEqual({ ...restored, updatedAt: before.updatedAt }, before)
       assert.equal((await db.members.list(id))[0]?.member, 'm')
-      assert.deepEqual(await db.delayed.over(later(), 10), [])
+      assert.deepEqual(await db.delayed.over(tomorrow(), 10), [])
       assert.deepEqual(await db.delayed.end(id), [])
     })
 
@@ -243,7 +244,7 @@ export function maintenanceConformance(harness: DatabaseHarness): void {
     check('an image without data has nothing to wait for', async (db) => {
       const { id } = await db.images.insert(newImage())
       await db.images.remove(id, ['queued'], true)
-      assert.deepEqual(await db.delayed.over(later(), 10), [])
+      assert.deepEqual(await db.delayed.over(tomorrow(), 10), [])
       assert.equal(await purge(db, 'images'), 1)
     })
 

@@ -6,14 +6,15 @@
  */
 import assert from 'node:assert/strict'
 import { readdirSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { it, type TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { randomFrom } from '../crash/content.ts'
+import { type Node, startNode } from '../support/node.ts'
 import { onServer } from '../support/on-server.ts'
-import { freePort, type Product, startProduct, tail, until } from '../support/product.ts'
+import { tail, until } from '../support/product.ts'
 import {
   mariadbAvailable,
   postgresAvailable,
@@ -78,37 +79,8 @@ const suite = (server: () => SqlServer) => {
   }
 }
 
-interface Node {
-  readonly product: Product
-  readonly log: string
-}
-
-async function start(t: TestContext, home: string, url: string, name: string): Promise<Node> {
-  const port = await freePort()
-  const [config, log] = [join(home, `${name}.conf`), join(home, `${name}.log`)]
-  await writeFile(
-    config,
-    `[DEFAULT]
-bind_host = 127.0.0.1
-bind_port = ${port}
-workers = 1
-enabled_import_methods = [glance-direct]
-node_staging_uri = file://${home}/staging
-[database]
-connection = ${url}
-max_retries = -1
-retry_interval = 1
-[glance_store]
-filesystem_store_datadir = ${home}/images
-[glimpse]
-lease_ttl = ${LEASE_S}
-sweep_interval = 1
-`,
-  )
-  const product = await startProduct({ command: 'glance-api', args: ['--config-file', config], port, log })
-  t.after(() => product.kill())
-  return { product, log }
-}
+const start = (t: TestContext, home: string, url: string, name: string): Promise<Node> =>
+  startNode(t, { home, name, url, leaseSeconds: LEASE_S, database: 'max_retries = -1\nretry_interval = 1\n' })
 
 /** An upload that goes on until it is told to finish. */
 function slowUpload(user: Client) {

@@ -2,14 +2,15 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { globSync } from 'node:fs'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { it, type TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Client, clientOf } from '../faults/client.ts'
+import { type Node, startNode } from '../support/node.ts'
 import { onServer } from '../support/on-server.ts'
-import { freePort, freeze, type Product, startProduct, tail, until } from '../support/product.ts'
+import { freeze, tail, until } from '../support/product.ts'
 import {
   type Availability,
   mariadbAvailable,
@@ -27,35 +28,12 @@ const LEASE_S = 2
 const both = (database: Availability): Availability =>
   FAKETIME === undefined ? { ok: false, reason: 'libfaketime is not installed' } : database
 
-interface Node extends Client {
-  readonly product: Product
-  readonly log: string
-}
+type AskedNode = Node & Client
 
-async function start(t: TestContext, dir: string, url: string, name: string, aheadS: number): Promise<Node> {
-  const port = await freePort()
-  const [file, log] = [join(dir, `${name}.conf`), join(dir, `${name}.log`)]
-  await writeFile(
-    file,
-    `[DEFAULT]
-bind_host = 127.0.0.1
-bind_port = ${port}
-workers = 1
-enabled_import_methods = [glance-direct]
-node_staging_uri = file://${dir}/staging
-[database]
-connection = ${url}
-[glance_store]
-filesystem_store_datadir = ${dir}/images
-[glimpse]
-lease_ttl = ${LEASE_S}
-sweep_interval = 1
-`,
-  )
+async function start(t: TestContext, home: string, url: string, name: string, aheadS: number): Promise<AskedNode> {
   const env = aheadS === 0 ? {} : { LD_PRELOAD: FAKETIME, FAKETIME: `+${aheadS}s`, FAKETIME_DONT_FAKE_MONOTONIC: '1' }
-  const product = await startProduct({ command: 'glance-api', args: ['--config-file', file], port, log, env })
-  t.after(() => product.kill())
-  return { ...clientOf(product), product, log }
+  const node = await startNode(t, { home, name, url, leaseSeconds: LEASE_S, env })
+  return { ...clientOf(node.product), ...node }
 }
 
 /** Data that goes on until it is told to end. */

@@ -16,6 +16,17 @@ const openDirectly = async (t: TestContext, url: string) => {
   return db
 }
 
+/** What MariaDB and MySQL do otherwise, with upstream's columns. */
+export const OF_MYSQL = {
+  timeUnitMs: 1000,
+  collated: true,
+  skip: {
+    '4-byte characters and combining marks survive, and letters differ by case':
+      "upstream's columns have three bytes a character, and a collation without case",
+    'times are kept to the millisecond': "upstream's columns hold whole seconds",
+  },
+} as const
+
 /** Everything that a database must do, on a server. */
 export function databaseSuites(
   server: () => SqlServer,

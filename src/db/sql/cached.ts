@@ -3,9 +3,9 @@ import type { CachedImage } from '../../domain/cached-image.ts'
 import { ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
 import type { CachedRepository } from '../database.ts'
+import { fromText } from '../time.ts'
 import type { Connection, Session } from './session.ts'
 import { slot } from './statement.ts'
-import { fromText } from './time.ts'
 
 interface CachedRow {
   readonly id: number

@@ -2,13 +2,13 @@ import { sql } from 'kysely'
 import { ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
 import type { DelayedDeleteRepository } from '../database.ts'
+import { fromText, toText } from '../time.ts'
 import { imageRows } from './image-rows.ts'
 import { noImage } from './image-writer.ts'
 import type { LocationCipher } from './location-cipher.ts'
 import { toLocation } from './location-rows.ts'
 import type { Connection } from './session.ts'
 import { slot } from './statement.ts'
-import { fromText, toText } from './time.ts'
 
 /** Upstream marks the locations and properties of an image a moment before the rest of it. */
 const MOMENT_MS = 10_000
@@ -52,7 +52,7 @@ export const delayedDeleteRepository = (connection: Connection, cipher: Location
 
   return {
     over: async (before, limit) =>
-      (await read((session) => session.all(statements.over, { before, limit }))).map((row) => row.id),
+      (await read((session) => session.all(statements.over, { before: toText(before), limit }))).map((row) => row.id),
 
     end: (image) =>
       write(async (session) => {

@@ -73,3 +73,6 @@ export interface PoolOptions {
  * release its locks for hours.
  */
 export const SILENT_TRANSACTION_S = 30
+
+/** A peer that has vanished without a word is noticed some ten seconds after these. */
+export const KEEP_ALIVE_MS = 10_000

@@ -1,8 +1,8 @@
 import { type RawBuilder, sql } from 'kysely'
 import { ServiceError } from '../../domain/errors.ts'
+import { toText } from '../time.ts'
 import { fromSqlite } from './sqlite-driver.ts'
 import type { Fragment, Value } from './statement.ts'
-import { toText } from './time.ts'
 
 export type ElementType = 'text' | 'integer' | 'boolean'
 

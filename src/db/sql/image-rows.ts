@@ -2,11 +2,11 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sql } from 'kysely'
 import type { ImageId, ProjectId } from '../../domain/ids.ts'
 import type { Image, ImageStatus, Visibility } from '../../domain/image.ts'
+import { fromText } from '../time.ts'
 import type { LocationCipher } from './location-cipher.ts'
 import { type LocationRow, toLocation } from './location-rows.ts'
 import type { Connection, Session } from './session.ts'
 import { type Fragment, slot } from './statement.ts'
-import { fromText } from './time.ts'
 
 interface ImageRow {
   readonly id: string

@@ -8,17 +8,17 @@ import {
   SORT_KEYS,
   type SortKey,
 } from '../../domain/query.ts'
+import { toText } from '../time.ts'
 import type { ElementType, Facts } from './facts.ts'
 import { byOwner, byVisibility } from './migrations.ts'
 import { type Fragment, slot, type Value, type Values } from './statement.ts'
-import { toText } from './time.ts'
 
 /*
  * What a filter of a list is in SQL: a condition of an image, a bound of a range of an index, or the way to its images.
  * The text depends on the shape of the filter alone; its values stand in slots.
  */
 
-const COMPARE: Readonly<Record<Comparison, Fragment>> = {
+export const COMPARE: Readonly<Record<Comparison, Fragment>> = {
   gt: sql`>`,
   gte: sql`>=`,
   eq: sql`=`,

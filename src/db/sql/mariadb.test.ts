@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import { databaseSuites } from '../../../test/support/database-suites.ts'
+import { databaseSuites, OF_MYSQL } from '../../../test/support/database-suites.ts'
 import { onServer } from '../../../test/support/on-server.ts'
 import { schemaOf } from '../../../test/support/schema-dump.ts'
 import { mariadbAvailable, startMariadb } from '../../../test/support/servers/sql.ts'
@@ -11,16 +11,7 @@ import { openDatabase } from './connect.ts'
 import { optimize } from './optimize.ts'
 
 onServer('MariaDB', mariadbAvailable(), startMariadb, (server) =>
-  databaseSuites(server, {
-    name: 'MariaDB',
-    timeUnitMs: 1000,
-    collated: true,
-    skip: {
-      '4-byte characters and combining marks survive, and letters differ by case':
-        "upstream's columns have three bytes a character, and a collation without case",
-      'times are kept to the millisecond': "upstream's columns hold whole seconds",
-    },
-  }),
+  databaseSuites(server, { name: 'MariaDB', ...OF_MYSQL }),
 )
 
 onServer('MariaDB at a URL as deployments of Glance have it', mariadbAvailable(), startMariadb, (server) => {

@@ -3,9 +3,9 @@ import { ServiceError } from '../../domain/errors.ts'
 import type { ImageId, ProjectId } from '../../domain/ids.ts'
 import type { Member, MemberStatus } from '../../domain/image.ts'
 import type { MemberRepository } from '../database.ts'
+import { fromText } from '../time.ts'
 import type { Connection, Session } from './session.ts'
 import { slot } from './statement.ts'
-import { fromText } from './time.ts'
 
 interface MemberRow {
   readonly image_id: string

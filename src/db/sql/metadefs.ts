@@ -21,9 +21,9 @@ import type {
   TagAttributes,
 } from '../../domain/metadef.ts'
 import type { DefinitionRepository, LoadMode, MetadefRepository, Scope } from '../database.ts'
+import { fromText } from '../time.ts'
 import type { Connection, Session } from './session.ts'
 import { type Fragment, slot, type Values } from './statement.ts'
-import { fromText } from './time.ts'
 
 interface StampedRow {
   readonly created_at: string

@@ -1,8 +1,8 @@
-import { readFileSync } from 'node:fs'
 import { MysqlAdapter, MysqlIntrospector, MysqlQueryCompiler } from 'kysely'
 import type { Pool, PoolConnection, PoolOptions as PoolSettings, QueryError } from 'mysql2'
 import { ServiceError } from '../../domain/errors.ts'
 import {
+  KEEP_ALIVE_MS,
   type Language,
   type Link,
   type Mode,
@@ -12,7 +12,7 @@ import {
   type SqlDriver,
 } from './driver.ts'
 import { MYSQL_MARKS } from './marks.ts'
-import type { ServerUrl } from './url.ts'
+import { fileOf, type ServerUrl } from './url.ts'
 
 export const MYSQL_LANGUAGE: Language = {
   createAdapter: () => new MysqlAdapter(),
@@ -28,19 +28,16 @@ export interface MysqlOptions extends PoolOptions {
 }
 
 /** As PyMySQL has them in a URL: `ssl_ca=…&ssl_cert=…&ssl_key=…&ssl_check_hostname=false`. */
-const tlsOf = ({ options }: ServerUrl): Pick<PoolSettings, 'ssl'> => {
-  const fileOf = (option: string) => {
-    const file = options.get(option)
-    return file === undefined ? undefined : readFileSync(file, 'utf8')
-  }
-  const ca = fileOf('ssl_ca')
-  const cert = fileOf('ssl_cert')
+const tlsOf = (url: ServerUrl): Pick<PoolSettings, 'ssl'> => {
+  const { options } = url
+  const ca = fileOf(url, 'ssl_ca')
+  const cert = fileOf(url, 'ssl_cert')
   if (ca === undefined && cert === undefined && !options.has('ssl')) return {}
   const checked = !/^(false|0|no|off)$/i.test(options.get('ssl_check_hostname') ?? '')
   return {
     ssl: {
       ...(ca === undefined ? {} : { ca }),
-      ...(cert === undefined ? {} : { cert, key: fileOf('ssl_key') ?? '' }),
+      ...(cert === undefined ? {} : { cert, key: fileOf(url, 'ssl_key') ?? '' }),
       rejectUnauthorized: ca !== undefined && options.get('ssl_verify_cert') !== 'false',
       verifyIdentity: checked && ca !== undefined,
     },
@@ -215,7 +212,5 @@ export async function mysqlDriver(url: ServerUrl, options: MysqlOptions): Promis
   }
 }
 
-/** A peer that has vanished without a word is noticed some ten seconds after these. */
-const KEEP_ALIVE_MS = 10_000
 /** Age, and not idleness, is what connections that are kept are replaced for. */
 const FOREVER_MS = 2 ** 31 - 1

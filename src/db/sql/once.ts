@@ -36,9 +36,9 @@ export const onceOnly = ({ connection, cipher }: Pick<OpenConnection, 'connectio
 
   return {
     ...connection,
-    write: async (work) => {
+    write: async (work, options) => {
       const request = currentRequest.getStore()
-      if (request === undefined) return connection.write(work)
+      if (request === undefined) return connection.write(work, options)
       const id = `${request.id}.${request.writes}`
       request.writes += 1
       const result = await connection.write(async (session) => {
@@ -53,7 +53,7 @@ export const onceOnly = ({ connection, cipher }: Pick<OpenConnection, 'connectio
             : cause
         })
         return outcome
-      })
+      }, options)
       changes += 1
       // Nobody waits for it, and the next time makes up for a failure.
       if (changes % SWEEP_EVERY === 0) connection.write((session) => session.change(forget)).catch(() => undefined)

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs'
 import { PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler } from 'kysely'
 import type { PoolClient, PoolConfig } from 'pg'
 import {
+  KEEP_ALIVE_MS,
   type Language,
   type Link,
   type Mode,
@@ -10,7 +10,7 @@ import {
   type SqlDriver,
 } from './driver.ts'
 import { POSTGRES_MARKS } from './marks.ts'
-import type { ServerUrl } from './url.ts'
+import { fileOf, type ServerUrl } from './url.ts'
 
 export const POSTGRES_LANGUAGE: Language = {
   createAdapter: () => new PostgresAdapter(),
@@ -20,19 +20,16 @@ export const POSTGRES_LANGUAGE: Language = {
 
 /** libpq's modes; `prefer` is what a URL means that says nothing, and then TLS is tried first. */
 type Tls = Exclude<PoolConfig['ssl'], undefined>
-const tlsOf = ({ options, host }: ServerUrl): { readonly tls: Tls; readonly orNone: boolean } => {
-  const fileOf = (option: string) => {
-    const file = options.get(option)
-    return file === undefined ? undefined : readFileSync(file, 'utf8')
-  }
+const tlsOf = (url: ServerUrl): { readonly tls: Tls; readonly orNone: boolean } => {
+  const { options, host } = url
   const mode = options.get('sslmode') ?? 'prefer'
   const local = (host ?? options.get('host') ?? '').startsWith('/')
   if (mode === 'disable' || local) return { tls: false, orNone: false }
-  const ca = fileOf('sslrootcert')
+  const ca = fileOf(url, 'sslrootcert')
   const tls = {
     ca,
-    cert: fileOf('sslcert'),
-    key: fileOf('sslkey'),
+    cert: fileOf(url, 'sslcert'),
+    key: fileOf(url, 'sslkey'),
     rejectUnauthorized: mode.startsWith('verify') || (mode === 'require' && ca !== undefined),
     ...(mode === 'verify-full' ? {} : { checkServerIdentity: () => undefined }),
   }
@@ -196,5 +193,3 @@ export async function postgresDriver(url: ServerUrl, options: PoolOptions): Prom
 
 /** How long a connection beyond those that are kept waits for its next use. */
 const OVERFLOW_IDLE_MS = 10_000
-/** A peer that has vanished without a word is noticed some ten seconds after these. */
-const KEEP_ALIVE_MS = 10_000

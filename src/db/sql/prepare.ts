@@ -18,12 +18,17 @@ export interface PreparedSchema {
 const at = (level: Level): string => `The database schema is at ${headsOf(level).join(', ')}`
 const NEWEST_HEAD = headsOf(NEWEST_LEVEL).join()
 
+/** All of ours, where there are no rows yet. */
+const createOurs = async (db: Connection, session: Session): Promise<void> => {
+  await createOwnTables(db, session)
+  await createParts(db, session)
+}
+
 /** Makes everything in an empty database, at once where the database can. */
 const createAll = (db: Connection): Promise<void> =>
   changeSchema(db, async (session) => {
     await bringTo(db, session, NEWEST_LEVEL)
-    await createOwnTables(db, session)
-    await createParts(db, session)
+    await createOurs(db, session)
   })
 
 /** Throws `unavailable`, with what to do, where the service could not work. */
@@ -85,8 +90,4 @@ export const ensureOwnTables = async (db: Connection): Promise<void> => {
 }
 
 /** Our part of a database that a command has just made; upstream's schema stays where it is. */
-export const completeNew = (db: Connection): Promise<void> =>
-  changeSchema(db, async (session) => {
-    await createOwnTables(db, session)
-    await createParts(db, session)
-  })
+export const completeNew = (db: Connection): Promise<void> => changeSchema(db, (session) => createOurs(db, session))

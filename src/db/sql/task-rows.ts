@@ -3,9 +3,9 @@ import { ServiceError } from '../../domain/errors.ts'
 import type { ImageId, ProjectId, TaskId, UserId } from '../../domain/ids.ts'
 import type { Task, TaskStatus, TaskType } from '../../domain/task.ts'
 import type { NewTask, TaskChange } from '../database.ts'
+import { fromText } from '../time.ts'
 import type { Connection, Session } from './session.ts'
 import { type Fragment, slot } from './statement.ts'
-import { fromText } from './time.ts'
 
 export interface TaskRow {
   readonly id: string

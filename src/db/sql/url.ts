@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { ServiceError } from '../../domain/errors.ts'
 
 /** Where a SQLAlchemy URL leads. */
@@ -68,4 +69,10 @@ function decoded(text: string | undefined): string | undefined {
   } catch {
     return text
   }
+}
+
+/** What the file holds that an option of the URL names. Throws as reading does. */
+export const fileOf = ({ options }: ServerUrl, option: string): string | undefined => {
+  const file = options.get(option)
+  return file === undefined ? undefined : readFileSync(file, 'utf8')
 }

@@ -6,7 +6,7 @@ import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 import { freePort, startProduct } from '../../support/product.ts'
 import { glanceVenv, serveGlance } from '../../support/servers/glance.ts'
-import { type KeystoneServer, PASSWORD, startKeystone, type UserName } from '../../support/servers/keystone.ts'
+import { authtokenSection, type KeystoneServer, startKeystone, type UserName } from '../../support/servers/keystone.ts'
 import { type SqlServer, startMariadb, startPostgres } from '../../support/servers/sql.ts'
 
 const run = promisify(execFile)
@@ -179,13 +179,4 @@ policy_file = ${dir}/policy.yaml
 policy_dirs = ${dir}/policy.d
 [oslo_concurrency]
 lock_path = ${dir}/lock
-[keystone_authtoken]
-auth_type = password
-auth_url = ${keystone.url}
-www_authenticate_uri = ${keystone.url}
-username = glance
-password = ${PASSWORD}
-project_name = service
-user_domain_id = default
-project_domain_id = default
-`
+${authtokenSection(keystone)}`

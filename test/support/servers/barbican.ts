@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { freePort } from '../product.ts'
-import { type Availability, type KeystoneServer, available as keystoneAvailable, PASSWORD } from './keystone.ts'
+import { type Availability, authtokenSection, type KeystoneServer, available as keystoneAvailable } from './keystone.ts'
 
 const run = promisify(execFile)
 
@@ -69,16 +69,7 @@ sql_connection = sqlite:///${dir}/barbican.db
 db_auto_create = true
 host_href = http://127.0.0.1:${port}
 log_file = ${dir}/barbican.log
-[keystone_authtoken]
-auth_type = password
-auth_url = ${keystone.url}
-www_authenticate_uri = ${keystone.url}
-username = glance
-password = ${PASSWORD}
-user_domain_id = default
-project_name = service
-project_domain_id = default
-[oslo_policy]
+${authtokenSection(keystone)}[oslo_policy]
 policy_dirs = ${dir}/policy.d
 `
 

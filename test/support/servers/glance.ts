@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { openSync } from 'node:fs'
-import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
@@ -191,6 +191,3 @@ async function database(venv: string, dir: string, connection: string | undefine
   await sync()
   await copyFile(target, template)
 }
-
-/** What the server has written so far, for the report of a failure. */
-export const glanceLog = ({ dir }: Glance): Promise<string> => readFile(join(dir, 'glance.log'), 'utf8')

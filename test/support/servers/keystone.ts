@@ -364,3 +364,15 @@ export const limitProject = (
       resource_limit,
     })),
   })
+
+/** A service's group `[keystone_authtoken]`, by which it asks about tokens. */
+export const authtokenSection = ({ url }: Pick<KeystoneServer, 'url'>): string => `[keystone_authtoken]
+auth_type = password
+auth_url = ${url}
+www_authenticate_uri = ${url}
+username = glance
+password = ${PASSWORD}
+user_domain_id = default
+project_name = service
+project_domain_id = default
+`

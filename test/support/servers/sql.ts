@@ -34,14 +34,14 @@ export type Availability = { readonly ok: true } | { readonly ok: false; readonl
 /** Debian keeps PostgreSQL's server programs out of the path, in a folder per version. */
 const postgresBin = (): string | undefined =>
   globSync('/usr/lib/postgresql/*/bin').toSorted((a, b) => b.localeCompare(a, undefined, { numeric: true }))[0]
-const mariadbd = (): string | undefined => ['/usr/sbin/mariadbd'].find(isFile)
+const MARIADBD = '/usr/sbin/mariadbd'
 
 const isFile = (path: string): boolean => statSync(path, { throwIfNoEntry: false })?.isFile() === true
 
 export const postgresAvailable = (): Availability =>
   postgresBin() === undefined ? { ok: false, reason: 'PostgreSQL is not installed' } : { ok: true }
 export const mariadbAvailable = (): Availability =>
-  mariadbd() === undefined ? { ok: false, reason: 'MariaDB is not installed' } : { ok: true }
+  isFile(MARIADBD) ? { ok: true } : { ok: false, reason: 'MariaDB is not installed' }
 
 /** Neither server runs as root: it runs as the user that its package made. */
 export async function serverIds(user: string): Promise<{ readonly uid: number; readonly gid: number } | undefined> {
@@ -210,6 +210,13 @@ const mysqlTools: Pick<Recipe, 'client' | 'dump' | 'create' | 'url'> = {
   url: (port, name) => `mysql+pymysql://glance:secret@127.0.0.1:${port}/${name}?charset=utf8mb4`,
 }
 
+const asTested = (dir: string, port: number, durable: boolean): readonly string[] => [
+  // A server that starts clears its folder for temporary tables, whoever made them.
+  ...[`--tmpdir=${dir}`, '--bind-address=127.0.0.1', `--port=${port}`, `--socket=${join(dir, 'socket')}`],
+  ...['--skip-name-resolve', '--max-connections=200', '--innodb-buffer-pool-size=256M'],
+  ...(durable ? [] : ['--innodb-flush-log-at-trx-commit=0']),
+]
+
 /** As shipped, with one difference: a test waits for no disk, unless `durable`. */
 export const startMariadb = ({ durable = false, settings = [] }: ServerOptions = {}): Promise<SqlServer> => {
   const base = (dir: string) => ['--no-defaults', `--datadir=${join(dir, 'data')}`]
@@ -224,19 +231,11 @@ export const startMariadb = ({ durable = false, settings = [] }: ServerOptions =
         await run('mariadb-install-db', args, { cwd: dir, ...ids })
       },
       server: (dir, port) => [
-        mariadbd() ?? '',
+        MARIADBD,
         [
           ...base(dir),
-          // A server that starts clears its folder for temporary tables, whoever made them.
-          ...[
-            `--tmpdir=${dir}`,
-            '--bind-address=127.0.0.1',
-            `--port=${port}`,
-            `--socket=${join(dir, 'socket')}`,
-            '--skip-name-resolve',
-          ],
-          ...['--max-connections=200', '--innodb-buffer-pool-size=256M', '--character-set-server=utf8mb4'],
-          ...['--log-bin-trust-function-creators=1', ...(durable ? [] : ['--innodb-flush-log-at-trx-commit=0'])],
+          ...asTested(dir, port, durable),
+          ...['--character-set-server=utf8mb4', '--log-bin-trust-function-creators=1'],
           ...settings,
         ],
       ],
@@ -253,7 +252,7 @@ export const mysqlAvailable = (): Availability =>
   mysqlRoot() === undefined ? { ok: false, reason: 'MYSQL_ROOT names no MySQL: see npm run mysql' } : { ok: true }
 
 /** With its own libraries, which are newer than the machine's. As shipped, with one difference, as the others. */
-export const startMysql = ({ durable = false, settings = [] as readonly string[] } = {}): Promise<SqlServer> => {
+export const startMysql = ({ durable = false, settings = [] }: ServerOptions = {}): Promise<SqlServer> => {
   const root = mysqlRoot() ?? ''
   const libraries = join(root, 'usr/lib/x86_64-linux-gnu')
   const loader = join(libraries, 'ld-linux-x86-64.so.2')
@@ -274,15 +273,8 @@ export const startMysql = ({ durable = false, settings = [] as readonly string[]
         loader,
         [
           ...mysqld(dir),
-          ...['--bind-address=127.0.0.1', `--port=${port}`, `--socket=${join(dir, 'socket')}`, '--skip-name-resolve'],
-          ...[
-            '--mysqlx=OFF',
-            '--secure-file-priv=',
-            '--max-connections=200',
-            '--innodb-buffer-pool-size=256M',
-            '--skip-log-bin',
-          ],
-          ...(durable ? [] : ['--innodb-flush-log-at-trx-commit=0']),
+          ...asTested(dir, port, durable),
+          ...['--mysqlx=OFF', '--secure-file-priv=', '--skip-log-bin'],
           ...settings,
         ],
       ],

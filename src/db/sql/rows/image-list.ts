@@ -1,5 +1,7 @@
 import { sql } from 'kysely'
+import type { Comparison } from '../../../domain/query.ts'
 import { type Arguments, raised, Timestamp } from '../../rows.ts'
+import { COMPARE } from '../list-filters.ts'
 import type { Fragment, Value } from '../statement.ts'
 import { badArguments, type Commands, type Desk, flag, isDictionary, optionalText, reads } from './command.ts'
 import { toV1, withChildren } from './images.ts'
@@ -92,14 +94,6 @@ const ofVisibility = (wanted: unknown, owner: string | null): Fragment =>
       ? sql`images.visibility <> 'community'`
       : sql`(images.visibility <> 'community' or images.owner = ${owner})`
 
-const COMPARISONS: Readonly<Record<string, Fragment>> = {
-  gt: sql`>`,
-  gte: sql`>=`,
-  eq: sql`=`,
-  neq: sql`<>`,
-  lt: sql`<`,
-  lte: sql`<=`,
-}
 const COMPARED = ['name', 'id', 'status', 'container_format', 'disk_format']
 
 const hasProperty = (name: string, value: unknown): Fragment =>
@@ -167,9 +161,8 @@ const unknownOperator = (operator: string) =>
 
 /** Throws `InvalidFilterOperatorValue`. */
 function comparison(operator: string): Fragment {
-  const found = Object.hasOwn(COMPARISONS, operator) ? COMPARISONS[operator] : undefined
-  if (found === undefined) throw unknownOperator(operator)
-  return found
+  if (!Object.hasOwn(COMPARE, operator)) throw unknownOperator(operator)
+  return COMPARE[operator as Comparison]
 }
 
 /** What stands before the first colon, unless all of it is a time. */
