@@ -7,7 +7,8 @@
  *   BENCH_MIB=1024                      size of the image that is uploaded, downloaded and imported
  *   BENCH_CLIENTS=500                   clients of the boot storm
  *   BENCH_DEAD=110000                   deleted images to purge, of some five rows each
- *   BENCH_DATABASES=SQLite,MariaDB      where to purge them (default: these and PostgreSQL)
+ *   BENCH_DATABASES=SQLite,MariaDB      where to purge them, and to list a million images (default: these and PostgreSQL)
+ *   BENCH_FILLED=URL,URL                databases of 1,000 and 1,000,000 images that were filled before
  */
 import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
@@ -28,6 +29,7 @@ import { policy } from './sections/policy.ts'
 import { purge } from './sections/purge.ts'
 import { registry } from './sections/registry.ts'
 import { memory, slow, start } from './sections/service.ts'
+import { sizes } from './sections/sizes.ts'
 import { storm } from './sections/storm.ts'
 import { openSides } from './sides.ts'
 
@@ -41,6 +43,7 @@ const SECTIONS: Readonly<Record<string, (bench: Bench) => Promise<Measured>>> = 
   show,
   list,
   members,
+  sizes,
   catalogue1k: catalogue(1000),
   catalogue10k: catalogue(10_000),
   catalogue100k: catalogue(100_000),

@@ -81,16 +81,21 @@ const memberImages = (time: string, end: string): Part => ({
 
 const forget = `DELETE FROM glimpse_member_images WHERE member = OLD.member AND status = OLD.status
   AND created_at = (SELECT created_at FROM images WHERE id = OLD.image_id) AND image_id = OLD.image_id`
-const remembered = (row: 'OLD' | 'NEW', living: string) => `SELECT DISTINCT m.member, m.status, i.created_at, i.id
+/** What a row says by itself: looked for, it would be found badly where the planner knows of no rows yet. */
+const written = (alive: string) => `SELECT NEW.member, NEW.status, i.created_at, i.id
+  FROM images i WHERE i.id = NEW.image_id AND ${alive}`
+/** There may be another live row for the same member. */
+const others = (living: string) => `SELECT DISTINCT m.member, m.status, i.created_at, i.id
   FROM image_members m CROSS JOIN images i
-  WHERE m.image_id = ${row}.image_id AND m.member = ${row}.member AND ${living} AND i.id = m.image_id`
+  WHERE m.image_id = OLD.image_id AND m.member = OLD.member AND ${living} AND i.id = m.image_id`
 
-const sqliteRemember = (row: 'OLD' | 'NEW') =>
-  `INSERT OR IGNORE INTO glimpse_member_images ${remembered(row, 'm.deleted = 0')}`
-const mysqlRemember = (row: 'OLD' | 'NEW') =>
-  `INSERT IGNORE INTO glimpse_member_images ${remembered(row, 'm.deleted = 0')}`
-const postgresRemember = (row: 'OLD' | 'NEW') =>
-  `INSERT INTO glimpse_member_images ${remembered(row, 'NOT m.deleted')} ON CONFLICT DO NOTHING`
+const remembering = (insert: string, no: (flag: string) => string, end = '') => ({
+  remember: `${insert} INTO glimpse_member_images ${written(no('NEW.deleted'))}${end}`,
+  recall: `${insert} INTO glimpse_member_images ${others(no('m.deleted'))}${end}`,
+})
+const ofSqlite = remembering('INSERT OR IGNORE', (flag) => `${flag} = 0`)
+const ofMysql = remembering('INSERT IGNORE', (flag) => `${flag} = 0`)
+const ofPostgres = remembering('INSERT', (flag) => `NOT ${flag}`, ' ON CONFLICT DO NOTHING')
 
 const onMembers = (name: string, body: string): Part => ({ kind: 'trigger', name, table: 'image_members', body })
 
@@ -102,14 +107,14 @@ const MEMBER_TRIGGERS: Readonly<Record<Facts['name'], readonly Part[]>> = {
   sqlite: [
     onMembers(
       'glimpse_member_inserted',
-      `AFTER INSERT ON image_members WHEN NEW.deleted = 0 BEGIN ${sqliteRemember('NEW')}; END`,
+      `AFTER INSERT ON image_members WHEN NEW.deleted = 0 BEGIN ${ofSqlite.remember}; END`,
     ),
     onMembers(
       'glimpse_member_updated',
       `AFTER UPDATE OF image_id, member, status, deleted ON image_members
-      BEGIN ${forget}; ${sqliteRemember('OLD')}; ${sqliteRemember('NEW')}; END`,
+      BEGIN ${forget}; ${ofSqlite.recall}; ${ofSqlite.remember}; END`,
     ),
-    onMembers('glimpse_member_deleted', `AFTER DELETE ON image_members BEGIN ${forget}; ${sqliteRemember('OLD')}; END`),
+    onMembers('glimpse_member_deleted', `AFTER DELETE ON image_members BEGIN ${forget}; ${ofSqlite.recall}; END`),
   ],
   postgresql: [
     {
@@ -117,8 +122,8 @@ const MEMBER_TRIGGERS: Readonly<Record<Facts['name'], readonly Part[]>> = {
       name: 'glimpse_remember_member',
       table: 'glimpse_remember_member',
       body: `() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-      IF TG_OP <> 'INSERT' THEN ${forget}; ${postgresRemember('OLD')}; END IF;
-      IF TG_OP <> 'DELETE' THEN ${postgresRemember('NEW')}; END IF;
+      IF TG_OP <> 'INSERT' THEN ${forget}; ${ofPostgres.recall}; END IF;
+      IF TG_OP <> 'DELETE' THEN ${ofPostgres.remember}; END IF;
       RETURN NULL; END $$`,
     },
     onMembers(
@@ -128,15 +133,15 @@ const MEMBER_TRIGGERS: Readonly<Record<Facts['name'], readonly Part[]>> = {
     ),
   ],
   mysql: [
-    onMembers('glimpse_member_inserted', `AFTER INSERT ON image_members FOR EACH ROW ${mysqlRemember('NEW')}`),
+    onMembers('glimpse_member_inserted', `AFTER INSERT ON image_members FOR EACH ROW ${ofMysql.remember}`),
     onMembers(
       'glimpse_member_updated',
       `AFTER UPDATE ON image_members FOR EACH ROW
-      BEGIN ${forget}; ${mysqlRemember('OLD')}; ${mysqlRemember('NEW')}; END`,
+      BEGIN ${forget}; ${ofMysql.recall}; ${ofMysql.remember}; END`,
     ),
     onMembers(
       'glimpse_member_deleted',
-      `AFTER DELETE ON image_members FOR EACH ROW BEGIN ${forget}; ${mysqlRemember('OLD')}; END`,
+      `AFTER DELETE ON image_members FOR EACH ROW BEGIN ${forget}; ${ofMysql.recall}; END`,
     ),
   ],
 }
