@@ -37,6 +37,8 @@ export interface Facts {
   readonly toTime: (time: Date) => string
   /** Merges the ordered branches of a union as they come; where it does not, each branch gets the page's limit. */
   readonly mergesUnions: boolean
+  /** Whether it works inside our process, where nothing else runs while a statement does. */
+  readonly inProcess: boolean
   /** Said in a transaction: sort what an index leaves open, in stretches. Where it does so anyway, nothing needs saying. */
   readonly sortStretches?: RawBuilder<unknown>
   /** What an index can follow a comparison of rows by. */
@@ -64,6 +66,7 @@ export const SQLITE: Facts = {
   listsValues: false,
   toTime: toText,
   mergesUnions: true,
+  inProcess: true,
   comparesRows: 'of columns',
   isNowhere: () => false,
   translate: fromSqlite,
@@ -95,6 +98,7 @@ export const POSTGRES: Facts = {
   listsValues: false,
   toTime: toText,
   mergesUnions: false,
+  inProcess: false,
   sortStretches: sql`select set_config('enable_incremental_sort', 'on', true)`,
   comparesRows: 'of expressions',
   isNowhere: () => false,
@@ -128,6 +132,7 @@ export const MYSQL: Facts = {
   // Its columns hold whole seconds, and would round to the next one.
   toTime: (time) => `${toText(time).slice(0, 19)}`,
   mergesUnions: false,
+  inProcess: false,
   comparesRows: 'never',
   // A character of four bytes beside a column that has no room for it.
   isNowhere: (error) => error instanceof Error && 'code' in error && error.code === 'ER_CANT_AGGREGATE_2COLLATIONS',

@@ -170,7 +170,7 @@ describe('the list of many images', () => {
     const connection = await connect(`sqlite:///${file}`)
     t.after(() => connection.close())
     const page = (filters: readonly ImageFilter[]) => {
-      const search = pageFinder(connection, 0)(imageQuery({ filters, limit: 5 }), ADMIN)
+      const search = pageFinder(connection, { searchMs: 0 })(imageQuery({ filters, limit: 5 }), ADMIN)
       return connection.read(search)
     }
     const all: ImageFilter = { by: 'column', column: 'min_ram', values: [0] }

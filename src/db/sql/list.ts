@@ -53,10 +53,19 @@ export const wholeOrder = (sort: ImageQuery['sort']): readonly Order[] => {
   return order
 }
 
-/** Whether an index has this order: that of a key, ties broken in the same direction. */
-export const isIndexed = (order: readonly Order[]): boolean =>
-  order.every(({ descending }) => descending === order[0]?.descending) &&
-  order.slice(1).every(({ key }, n) => key === 'id' || (key === 'created_at' && n === 0))
+/** The order of the index of a key: what the key leaves open, the time of creation and the id decide. */
+export const indexOrder = ({ key: first, descending }: Order): readonly Order[] => {
+  const keys: readonly SortKey[] =
+    first === 'id' ? ['id'] : first === 'created_at' ? [first, 'id'] : [first, 'created_at', 'id']
+  return keys.map((key) => ({ key, descending }))
+}
+
+/** Whether an index has this order. */
+export const isIndexed = (order: readonly Order[]): boolean => {
+  const [first] = order
+  const words = (keys: readonly Order[]) => keys.map(({ key, descending }) => `${key} ${descending}`).join()
+  return first !== undefined && words(indexOrder(first)) === words(order)
+}
 
 export const ownerFilter = (filters: readonly ImageFilter[]): Value | undefined => {
   for (const filter of filters)
@@ -149,8 +158,13 @@ interface Range {
 }
 
 /** What is behind the marker, whose keys stand in the slots `m0`, `m1` …, in ranges that do not overlap. */
-const behindMarker = (facts: Facts, order: readonly Order[], keys: readonly Fragment[]): readonly Range[] => {
-  const markers = order.map((_, n) => sql`${slot(`m${n}`)}`)
+export const behindMarker = (
+  facts: Facts,
+  order: readonly Order[],
+  keys: readonly Fragment[],
+  marker = 'm',
+): readonly Range[] => {
+  const markers = order.map((_, n) => sql`${slot(`${marker}${n}`)}`)
   const beyond = (n: number) => (order[n]?.descending ? sql`<` : sql`>`)
   const uniform = order.every(({ descending }) => descending === order[0]?.descending)
   const row = (from: number) =>
@@ -207,9 +221,10 @@ const branchCondition = ({ visibility, owner, member }: Branch): Fragment =>
         ]),
   ])
 
-const alias = (order: readonly Order[], n: number) => sql.ref(n === order.length - 1 ? 'id' : `k${n}`)
+/** What a key of the order is called in a subquery. */
+export const alias = (order: readonly Order[], n: number) => sql.ref(n === order.length - 1 ? 'id' : `k${n}`)
 
-const inOrder = (order: readonly Order[], first = 0): Fragment =>
+export const inOrder = (order: readonly Order[], first = 0): Fragment =>
   sql`order by ${sql.join(
     order.slice(first).map(({ descending }, n) => sql`${alias(order, first + n)} ${descending ? sql`desc` : sql`asc`}`),
   )}`
@@ -221,13 +236,20 @@ const select = (
   keys: readonly Fragment[],
   tables: Fragment,
   where: readonly Fragment[],
-  first = 0,
+  { first = 0, more = [] }: { readonly first?: number; readonly more?: readonly Fragment[] } = {},
 ): Fragment =>
-  sql`select ${sql.join(keys.slice(first).map((key, n) => sql`${key} as ${alias(order, first + n)}`))}
+  sql`select ${sql.join([...keys.slice(first).map((key, n) => sql`${key} as ${alias(order, first + n)}`), ...more])}
     from ${tables} where ${both([...where, SHOWN])}`
 
-/** The next images of the list that satisfy the filters which bound it, with their keys: at most the slot `limit`. */
-const walk = (facts: Facts, { branches, order, filters, paged, index, bounds }: Shape): Fragment => {
+/**
+ * The next images of the list that satisfy the filters which bound it, with their keys and `more` columns: at most the
+ * slot `limit`.
+ */
+export const walk = (
+  facts: Facts,
+  { branches, order, filters, paged, index, bounds }: Shape,
+  more: readonly Fragment[] = [],
+): Fragment => {
   const limited = (query: Fragment, first = 0) => sql`${query} ${inOrder(order, first)} limit ${slot('limit')}`
   const ranges = (keys: readonly Fragment[]): readonly Range[] => (paged ? behindMarker(facts, order, keys) : [])
   /** With `known` keys, which an index has in place of those of the image. */
@@ -243,12 +265,13 @@ const walk = (facts: Facts, { branches, order, filters, paged, index, bounds }: 
 
   const memberships = (visibility: Visibility, member: MemberStatus): Fragment => {
     const memberKeys = order.map(({ key }) => ({ ...keysOf(facts), ...MEMBER_KEY })[key])
-    return select(order, memberKeys, sql`glimpse_member_images ${facts.thenImage(MEMBER_KEY.id)}`, [
+    const where = [
       sql`glimpse_member_images.member = ${slot('project')} and glimpse_member_images.status = ${member}`,
       sql`images.visibility = ${visibility} and not images.deleted`,
       ...bounding(MEMBER_KEY),
       ...anyOf(ranges(memberKeys)),
-    ])
+    ]
+    return select(order, memberKeys, sql`glimpse_member_images ${facts.thenImage(MEMBER_KEY.id)}`, where, { more })
   }
   const parts = (branch: Branch): readonly Fragment[] => {
     if (branch.member !== undefined && facts.has(MEMBER_IMAGES)) return [memberships(branch.visibility, branch.member)]
@@ -256,24 +279,25 @@ const walk = (facts: Facts, { branches, order, filters, paged, index, bounds }: 
     const ofOwner = facts.has(byOwner(index)) ? byOwner(index) : byOwner('created_at')
     const table = sql`images ${facts.by(branch.owner === undefined ? byVisibility(index) : ofOwner)}`
     const where = [sql`images.deleted = ${false}`, branchCondition(branch), ...bounding({})]
-    if (!paged) return [select(order, keys, table, where)]
+    if (!paged) return [select(order, keys, table, where, { more })]
     return ranges(keys).map((range) => {
-      if (!range.sameFirst) return select(order, keys, table, [...where, range.where])
+      if (!range.sameFirst) return select(order, keys, table, [...where, range.where], { more })
       // SQLite would sort all of them, because it does not see that an expression which equals a value is in order.
-      const rest = limited(select(order, keys, table, [...where, range.where], 1), 1)
+      const rest = limited(select(order, keys, table, [...where, range.where], { first: 1, more }), 1)
       return sql`select ${slot('m0')} as ${alias(order, 0)}, same.* from (${rest}) as same`
     })
   }
 
   const all = branches.flatMap(parts)
-  // `union` also drops what several branches have.
+  // `union` also drops what several branches have; the ranges of one have nothing in common.
+  const union = branches.length === 1 ? sql` union all ` : sql` union `
   return limited(
-    sql.join(facts.mergesUnions || all.length === 1 ? all : all.map((part) => sql`(${limited(part)})`), sql` union `),
+    sql.join(facts.mergesUnions || all.length === 1 ? all : all.map((part) => sql`(${limited(part)})`), union),
   )
 }
 
 /** One condition of several ranges; one alone stays as it is, so that an index can follow it. */
-const anyOf = (ranges: readonly Range[]): readonly Fragment[] => {
+export const anyOf = (ranges: readonly Range[]): readonly Fragment[] => {
   const [only, ...more] = ranges
   if (only && more.length === 0) return [only.where]
   return only ? [either(ranges.map(({ where }) => sql`(${where})`))] : []
@@ -287,6 +311,19 @@ export interface IdRow {
 export const walkQuery = (facts: Facts, shape: Shape): RawBuilder<IdRow> =>
   sql<IdRow>`select id from (${walk(facts, shape)}) as page`
 
+/** Whether an image satisfies the filters that do not bound the walk. */
+export const questionsOf = (facts: Facts, { filters, bounds }: Shape, id?: Fragment): readonly Fragment[] =>
+  filters.flatMap((filter, n) => (bounds[n] ? [] : [condition(facts, filter, n, id)]))
+
+/** The place of a row in the list, as `m0`, `m1` … */
+export const placeOf = (facts: Facts, order: readonly Order[], table: string): Fragment =>
+  sql.join(
+    order.map(({ key }, n) => {
+      const place = sql`${sql.ref(table)}.${alias(order, n)}`
+      return sql`${key === 'size' ? facts.integer(place) : place} as ${sql.ref(`m${n}`)}`
+    }),
+  )
+
 export interface LookRow extends IdRow {
   /** Whether it satisfies the other filters too. */
   readonly hit: boolean | number | null
@@ -296,15 +333,10 @@ export interface LookRow extends IdRow {
 /** The next images of the list, so many as are looked at in one go, with their places in the list. */
 export const lookQuery = (facts: Facts, shape: Shape): RawBuilder<LookRow> => {
   const { order, filters, bounds } = shape
-  const questions = filters.flatMap((filter, n) => (bounds[n] ? [] : [condition(facts, filter, n, sql`page.id`)]))
   // Tags and properties are asked for by the id, which is known.
   const byId = filters.every(({ by }, n) => bounds[n] || by === 'tag' || by === 'property')
-  const places = order.map(({ key }, n) => {
-    const place = sql`page.${alias(order, n)}`
-    return sql`${key === 'size' ? facts.integer(place) : place} as ${sql.ref(`m${n}`)}`
-  })
   const images = byId ? sql`` : facts.thenImage(sql`page.id`)
-  return sql<LookRow>`select ${sql.join(places)}, page.id as id, (${both(questions)}) as hit
+  return sql<LookRow>`select ${placeOf(facts, order, 'page')}, page.id as id, (${both(questionsOf(facts, shape, sql`page.id`))}) as hit
     from (${walk(facts, shape)}) as page ${images} ${inOrder(order)}`
 }
 

@@ -25,8 +25,9 @@ import {
   wholeOrder,
 } from './list.ts'
 import { countQuery, filterShape, filterValues } from './list-filters.ts'
-import { MEMBER_IMAGES } from './migrations.ts'
+import { byVisibility, MEMBER_IMAGES } from './migrations.ts'
 import type { Connection, Session } from './session.ts'
+import { type SiftRow, type StretchSizes, sifter } from './sift.ts'
 import type { Statement, Value, Values } from './statement.ts'
 
 /** So few images that a filter leads to are sorted without further thought. */
@@ -36,7 +37,9 @@ const FEW = 2_000
 /** So many memberships of a caller are looked at one by one. */
 const FEW_MEMBERSHIPS = 200
 /** The list is looked at in stretches, from so many images to so many (a few milliseconds). */
-const STRETCH = { from: 100, to: 2_000 } as const
+const STRETCH: StretchSizes = { from: 100, to: 2_000 }
+/** Keys that the index does not have are read from the table, which takes about twice as long. */
+const SIFTED: StretchSizes = { from: 100, to: 1_000 }
 /** Clients choose the shape of a query (how many filters of which kind), so that shapes may not pile up. */
 const CACHED_SHAPES = 300
 /** A search that takes longer is given up after the piece of work that it is at. */
@@ -45,11 +48,23 @@ const SEARCH_MS = 30_000
 /** A page that is being looked for. Each call does a bounded piece of work; undefined says that there is more to do. */
 export type Search = (session: Session) => Promise<readonly string[] | undefined>
 
+/** Of the pieces that a search is made of, and of all of it. */
+export interface Bounds {
+  readonly searchMs?: number
+  readonly stretch?: StretchSizes
+  /** So many images that a filter leads to are sorted in one go. */
+  readonly few?: number
+}
+
 /**
  * Finds the ids of a page. A call may be repeated if it failed. Throws `not-found` or `forbidden` for the marker,
  * `unavailable` when it takes too long.
  */
-export const pageFinder = ({ facts, prepare }: Pick<Connection, 'facts' | 'prepare'>, searchMs = SEARCH_MS) => {
+export const pageFinder = (
+  { facts, prepare }: Pick<Connection, 'facts' | 'prepare'>,
+  { searchMs = SEARCH_MS, stretch, few: most = FEW }: Bounds = {},
+) => {
+  const sizes = stretch ?? STRETCH
   const cached = <Row>() => {
     const known = new LRUCache<string, Statement<Row>>({ max: CACHED_SHAPES })
     return (key: string, build: () => RawBuilder<Row>): Statement<Row> => {
@@ -63,6 +78,7 @@ export const pageFinder = ({ facts, prepare }: Pick<Connection, 'facts' | 'prepa
   const lookups = cached<IdRow>()
   const counts = cached<{ n: number }>()
   const markers = cached<MarkerRow>()
+  const sift = sifter(facts, cached<SiftRow>(), stretch ?? SIFTED)
   const memberships = prepare(membershipsQuery())
   const sortStretches = facts.sortStretches && prepare(facts.sortStretches)
 
@@ -132,79 +148,88 @@ export const pageFinder = ({ facts, prepare }: Pick<Connection, 'facts' | 'prepa
       return ((await session.first(memberships, few))?.n ?? 0) > FEW_MEMBERSHIPS
     }
 
-    /** The list as far as it was looked at, where some filters are asked of each image. */
-    let looked: {
-      readonly found: readonly string[]
-      readonly images: number
-      /** As far as can be told from what was seen, so many more are to be looked at. */
-      readonly ahead: number
-      readonly begin: Values
-      readonly at: Values
-      readonly shape: Shape
-      /** Each filter leads to more images than this. */
-      readonly more: number
+    const walkOn = async (session: Session, shape: Shape, values: Values) => {
+      const rows = await session.all(
+        walks(shapeKey(shape), () => walkQuery(facts, shape)),
+        values,
+      )
+      return rows.map(({ id }) => id)
     }
 
-    const first: Search = async (session) => {
+    /** Looks through the list for images that satisfy the filters which do not bound the walk. */
+    const look = (shape: Shape, start: Values): Search => {
+      let looked = {
+        found: [] as readonly string[],
+        images: 0,
+        /** As far as can be told from what was seen, so many more are to be looked at. */
+        ahead: limit * 3,
+        at: start,
+        /** Each filter leads to more images than this. */
+        more: VERY_FEW,
+      }
+      return async (session) => {
+        const { found, images, at, ahead, more } = looked
+        // A little more than what seems needed: once more would cost more.
+        const size = Math.min(sizes.to, Math.max(sizes.from, Math.ceil(ahead * 1.3)))
+        const here = { ...shape, paged: at['m0'] !== undefined }
+        const rows = await session.all(
+          looks(shapeKey(here), () => lookQuery(facts, here)),
+          { ...at, limit: size },
+        )
+        const hits = [...found, ...rows.filter(({ hit }) => hit).map(({ id }) => id)]
+        const last = rows.at(-1)
+        if (hits.length >= limit || rows.length < size || last === undefined) return hits.slice(0, limit)
+
+        const toCome = Math.ceil(((images + size) * (limit - hits.length)) / (hits.length + 1))
+        const few = Math.min(most, toCome)
+        if (few > more) {
+          const from = await mostSelective(session, filters, start, few)
+          if (from !== undefined) return await lookUp(session, shape, start, from)
+        }
+        looked = {
+          found: hits,
+          images: images + size,
+          ahead: toCome,
+          at: { ...at, ...places(shape, last) },
+          more: Math.max(few, more),
+        }
+        return undefined
+      }
+    }
+
+    const isSifted = (order: readonly Order[]): order is readonly [Order, ...Order[]] =>
+      facts.inProcess && order[0] !== undefined && !isIndexed(order) && facts.has(byVisibility(order[0].key))
+
+    /** Decides how the page is looked for. */
+    const plan = async (session: Session): Promise<Search> => {
       const { order, values } = await begin(session)
-      if (limit === 0 || branches.length === 0) return []
+      if (limit === 0 || branches.length === 0) return async () => []
+      const paged = marker !== undefined
       const shaped = (crowded: boolean): Shape => ({
         ...planOf(facts, order, filters, crowded),
-        ...{ branches, order, filters, paged: marker !== undefined },
+        ...{ branches, order, filters, paged },
       })
       let shape = shaped(false)
+      if (isSifted(order)) {
+        const from = await mostSelective(session, filters, values, most)
+        if (from !== undefined) return (again) => lookUp(again, shape, values, from)
+        return sift({ branches, order, filters, limit, paged, values })
+      }
       if (!isRange(order, filters) && (shared || !shape.bounds.every(Boolean))) {
         const from = await mostSelective(session, filters, values, VERY_FEW)
-        if (from !== undefined) return await lookUp(session, shape, values, from)
+        if (from !== undefined) return (again) => lookUp(again, shape, values, from)
         if (await isCrowded(session)) shape = shaped(true)
       }
-      if (shape.bounds.every(Boolean)) {
-        const rows = await session.all(
-          walks(shapeKey(shape), () => walkQuery(facts, shape)),
-          values,
-        )
-        return rows.map(({ id }) => id)
-      }
-      looked = { found: [], images: 0, ahead: limit * 3, begin: values, at: values, shape, more: VERY_FEW }
-      return await further(session)
+      return shape.bounds.every(Boolean) ? (again) => walkOn(again, shape, values) : look(shape, values)
     }
 
-    const further: Search = async (session) => {
-      const { found, images, at, shape, ahead } = looked
-      // A little more than what seems needed: once more would cost more.
-      const stretch = Math.min(STRETCH.to, Math.max(STRETCH.from, Math.ceil(ahead * 1.3)))
-      const here = { ...shape, paged: at['m0'] !== undefined }
-      const rows = await session.all(
-        looks(shapeKey(here), () => lookQuery(facts, here)),
-        { ...at, limit: stretch },
-      )
-      const hits = [...found, ...rows.filter(({ hit }) => hit).map(({ id }) => id)]
-      const last = rows.at(-1)
-      if (hits.length >= limit || rows.length < stretch || last === undefined) return hits.slice(0, limit)
-
-      const now = {
-        ...looked,
-        found: hits,
-        images: images + stretch,
-        ahead: Math.ceil(((images + stretch) * (limit - hits.length)) / (hits.length + 1)),
-        at: { ...at, ...places(shape, last) },
-      }
-      const few = Math.min(FEW, now.ahead)
-      if (few > now.more) {
-        const from = await mostSelective(session, filters, now.begin, few)
-        if (from !== undefined) return await lookUp(session, shape, now.begin, from)
-      }
-      if (Date.now() >= deadline) throw tooSlow('The list takes too long: too few images satisfy its filters')
-      looked = { ...now, more: Math.max(few, now.more) }
-      return undefined
-    }
-
-    let begun = false
+    let search: Search | undefined
     return async (session) => {
       if (sortStretches && !isIndexed(whole)) await session.all(sortStretches)
-      if (begun) return await further(session)
-      const ids = await first(session)
-      begun = true
+      search ??= await plan(session)
+      const ids = await search(session)
+      if (ids === undefined && Date.now() >= deadline)
+        throw tooSlow('The list takes too long with these filters, in this order')
       return ids
     }
   }
