@@ -344,6 +344,31 @@ export function databaseConformance(harness: DatabaseHarness): void {
       assert.deepEqual(ids(await db.images.list(imageQuery({ filters }), ADMIN)), [id])
     })
 
+    check(
+      'names and tags that differ by case alone are kept apart, or refused: none takes the place of another',
+      async (db) => {
+        const two = new Map([
+          ['Case', 'a'],
+          ['case', 'b'],
+        ])
+        const made = await orRefused(db.images.insert(newImage({ properties: two })))
+        if (made !== undefined) assert.deepEqual(made.properties, two)
+        const { id } = await db.images.insert(newImage({ properties: new Map([['Case', 'a']]), tags: ['Red', 'red'] }))
+        const change = { setProperties: new Map([['case', 'b']]) }
+        const changed = await orRefused(db.images.update(id, change, ['queued']))
+        assert.equal((await db.images.get(id, ADMIN)).properties.get('Case'), 'a')
+        assert.equal(changed === undefined, made === undefined)
+        // What is gone does not stand in the way.
+        const renamed = await db.images.update(id, { ...change, unsetProperties: ['Case'] }, ['queued'])
+        assert.deepEqual(renamed.properties, new Map([['case', 'b']]))
+        assert.deepEqual(renamed.tags, ['Red', 'red'])
+        assert.deepEqual((await db.images.update(id, { tags: ['Red', 'RED'] }, ['queued'])).tags, ['Red', 'RED'])
+        await db.images.removeTag(id, 'RED')
+        assert.deepEqual((await db.images.get(id, ADMIN)).tags, ['Red'])
+        await rejectsWith(db.images.removeTag(id, 'red'), 'not-found')
+      },
+    )
+
     check('4-byte characters and combining marks survive, and letters differ by case', async (db) => {
       const text = '𝒢lance 🖼 e\u0301 é Ä'
       const { id } = await db.images.insert(

@@ -76,6 +76,34 @@ const listAll = {
   limit: 10,
 } as const
 
+describe('what /rpc is asked', () => {
+  const asked = async (t: TestContext, body: string) => {
+    const registry = await started(t, { paste_deploy: { flavor: 'noauth' } })
+    const headers = { 'content-type': 'application/json' }
+    const answer = await fetch(`${registry.url}/rpc`, { method: 'POST', headers, body })
+    return { status: answer.status, text: await answer.text() }
+  }
+  const nested = (depth: number) => `${'['.repeat(depth)}${']'.repeat(depth)}`
+  const filtered = (depth: number) =>
+    `[{"command":"image_get_all","kwargs":{"filters":${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}}}]`
+
+  it('may be nested, but not without end', async (t) => {
+    for (const body of [nested(100_000), filtered(100_000)]) {
+      const { status, text } = await asked(t, body)
+      assert.equal(status, 400)
+      assert.match(text, /nested too deeply/)
+    }
+    assert.doesNotMatch((await asked(t, filtered(400))).text, /nested too deeply/)
+  })
+
+  it('is at most a hundred commands at a time', async (t) => {
+    const commands = (count: number) =>
+      JSON.stringify(Array.from({ length: count }, () => ({ command: 'image_get_all', kwargs: {} })))
+    assert.equal((await asked(t, commands(100))).status, 200)
+    assert.equal((await asked(t, commands(101))).status, 413)
+  })
+})
+
 describe('who may use a registry', () => {
   it('does not start without an answer to that', async () => {
     for (const config of [

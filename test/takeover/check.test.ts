@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { hash } from 'node:crypto'
 import { existsSync } from 'node:fs'
-import { readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { chown, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { userInfo } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import { promisify, stripVTControlCharacters } from 'node:util'
@@ -191,6 +192,23 @@ describe('glimpse takeover check of what the real Glance made', { skip: withoutG
       assert.match(notes, /An import holds 1 image/)
       assert.match(notes, /1 task of type import: processing/)
     })
+    it('has staged images, which are not lost', async (t) => {
+      const { sql, sections } = await variant(t, glance)
+      sql(`update images set status = 'uploading', updated_at = '2020-01-01 00:00:00.000000'
+        where id = (select id from images where status = 'queued' limit 1)`)
+      const notes = told(await sections(), 'note').join('\n')
+      assert.match(notes, /Images are staged.* \| [\w-]+: uploading \| .*imported by either service/)
+      assert.doesNotMatch(notes, /more than a day|being uploaded/)
+    })
+    it('is behind a registry: the old connection is not used', async (t) => {
+      const { sections } = await variant(t, glance, {
+        DEFAULT: { data_api: 'glance.db.registry.api' },
+        database: { connection: 'sqlite:////nowhere/gone.sqlite' },
+      })
+      const found = await sections()
+      assert.deepEqual(told(found, 'problem'), [])
+      assert.match(told(found, 'note').join('\n'), /Database: The database is behind the registry/)
+    })
   })
 
   describe('stores', () => {
@@ -218,6 +236,25 @@ describe('glimpse takeover check of what the real Glance made', { skip: withoutG
       onlyProblem(t, /Store third of type rbd cannot be used/, {
         DEFAULT: { enabled_backends: 'fast:file, cheap:file, third:rbd' },
       }))
+    it('have no directory of their own', async (t) => {
+      const { sections } = await variant(t, glance, {
+        DEFAULT: { enabled_backends: 'fast:file, cheap:file, new:file' },
+      })
+      assert.match(told(await sections(), 'note').join('\n'), /the directory of store new, which is the default then/)
+    })
+    it('are of another user than root, who looks at them', {
+      skip: userInfo().uid !== 0 && 'only root can do that',
+    }, async (t) => {
+      const deployment = await variant(t, glance)
+      await chown(join(deployment.dir, 'cheap'), 65534, 65534)
+      assert.match(told(await deployment.sections(), 'note').join('\n'), /runs as root.*cheap is another user’s/)
+    })
+    it('and the staging area cannot be made', async (t) => {
+      // Below a file there is no directory, whoever asks.
+      await onlyProblem(t, /Staging area: .*staging is not there, and cannot be made/, {
+        os_glance_staging_store: { filesystem_store_datadir: '/dev/null/staging' },
+      })
+    })
     it('have no default', (t) =>
       onlyProblem(t, /default_backend is other, which is no store/, { glance_store: { default_backend: 'other' } }))
   })

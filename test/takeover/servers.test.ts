@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { it, type TestContext } from 'node:test'
 import { walk } from '../../src/cli/takeover/shadow/course.ts'
@@ -16,6 +18,7 @@ import {
   startMariadb,
   startPostgres,
 } from '../support/servers/sql.ts'
+import { makeUpstream } from '../support/upstream-database.ts'
 import { ADMIN, ALICE, asBoth, BOB, populate, sectionsOf, told, withoutGlance } from './deployment.ts'
 
 const STORES = { DEFAULT: { enabled_backends: 'fast:file, cheap:file' }, glance_store: { default_backend: 'fast' } }
@@ -24,8 +27,20 @@ const configOf = async (server: SqlServer): Promise<TestConfig> => ({
   database: { connection: await server.database() },
 })
 
+/** Statements that make a user who may only read, and give more rights step by step. */
+interface Grants {
+  readonly create: readonly string[]
+  readonly write: string
+  readonly tables: string
+  readonly everything: string
+}
+
 /** Looks at a deployment on a server, and finds what is put there. */
-function looksAtServer(server: () => SqlServer, product: RegExp): void {
+function looksAtServer(
+  server: () => SqlServer,
+  product: RegExp,
+  grants: (user: string, database: string) => Grants,
+): void {
   const deployed = async (t: TestContext) => {
     const config = await configOf(server())
     const { url, dir, close } = await startServer({ config })
@@ -49,6 +64,35 @@ function looksAtServer(server: () => SqlServer, product: RegExp): void {
     assert.deepEqual(await count(), before)
   })
 
+  it('finds out what the user of the database may not do', async (t) => {
+    const connection = await makeUpstream(await server().database())
+    const dir = await mkdtemp(join(tmpdir(), 'takeover-'))
+    t.after(() => rm(dir, { recursive: true, force: true }))
+    const url = new URL(connection)
+    const user = url.pathname.slice(-12)
+    Object.assign(url, { username: user, password: 'pass' })
+    const file = join(dir, 'glance-api.conf')
+    await writeFile(file, `[database]\nconnection = ${url}\n`)
+    const said = async (...statements: readonly string[]) => {
+      for (const statement of statements) await server().query(connection, statement)
+      const found = await sectionsOf(file)
+      return (['problem', 'note'] as const)
+        .flatMap((level) => told(found, level))
+        .filter((text) => /The user of the database/.test(text))
+        .join('\n')
+    }
+    const { create, write, tables, everything } = grants(user, url.pathname.slice(1))
+    const reader = await said(...create)
+    assert.match(reader, /may only read/)
+    assert.match(reader, /may not create tables/)
+    const writer = await said(write)
+    assert.doesNotMatch(writer, /may only read/)
+    assert.match(writer, /may not create tables/)
+    const maker = await said(tables)
+    assert.match(maker, /^Database: The user of the database may not make indexes/)
+    assert.equal(await said(everything), '')
+  })
+
   it('finds images that cannot be served, and work under way', async (t) => {
     const { file, connection } = await deployed(t)
     const { query } = server()
@@ -63,7 +107,16 @@ function looksAtServer(server: () => SqlServer, product: RegExp): void {
 }
 
 onServer('PostgreSQL', postgresAvailable(), startPostgres, (server) => {
-  looksAtServer(server, /Database: glance_\w+ at 127\.0\.0\.1:\d+ answers: PostgreSQL \d+/)
+  looksAtServer(server, /Database: glance_\w+ at 127\.0\.0\.1:\d+ answers: PostgreSQL \d+/, (user) => ({
+    create: [
+      `create role "${user}" login password 'pass'`,
+      'revoke create on schema public from public',
+      `grant select on all tables in schema public to "${user}"`,
+    ],
+    write: `grant insert, update, delete on all tables in schema public to "${user}"`,
+    tables: `grant create on schema public to "${user}"`,
+    everything: `alter table images owner to "${user}"`,
+  }))
 
   it('answers as the real Glance on the same database', { skip: withoutGlance() }, async (t) => {
     const python = join(await glanceVenv(), 'bin/python')
@@ -95,5 +148,13 @@ onServer('PostgreSQL', postgresAvailable(), startPostgres, (server) => {
 })
 
 onServer('MariaDB', mariadbAvailable(), startMariadb, (server) => {
-  looksAtServer(server, /Database: glance_\w+ at 127\.0\.0\.1:\d+ answers: MariaDB \d+/)
+  looksAtServer(server, /Database: glance_\w+ at 127\.0\.0\.1:\d+ answers: MariaDB \d+/, (user, database) => ({
+    create: [
+      `create user '${user}'@'127.0.0.1' identified by 'pass'`,
+      `grant select on \`${database.replace('_', '\\_')}\`.* to '${user}'@'127.0.0.1'`,
+    ],
+    write: `grant insert, update, delete on ${database}.* to '${user}'@'127.0.0.1'`,
+    tables: `grant create on ${database}.* to '${user}'@'127.0.0.1'`,
+    everything: `grant all on ${database}.* to '${user}'@'127.0.0.1'`,
+  }))
 })

@@ -371,7 +371,23 @@ async function readJson(body: ByteSource, limit: number): Promise<unknown> {
   if (typeof value !== 'object' || value === null) {
     throw new ServiceError('invalid', 'Unexpected body type. Expected list/dict.')
   }
+  if (isDeeperThan(DEEPEST, value)) throw new ServiceError('invalid', 'The request body is nested too deeply.')
   return value
+}
+
+/** Whatever goes through a body member by member must not run out of stack. */
+const DEEPEST = 500
+
+function isDeeperThan(most: number, value: object): boolean {
+  let level = [value]
+  for (let depth = 0; level.length > 0; depth += 1) {
+    if (depth === most) return true
+    const below: object[] = []
+    for (const one of level)
+      for (const member of Object.values(one)) if (typeof member === 'object' && member !== null) below.push(member)
+    level = below
+  }
+  return false
 }
 
 /** Gives the length of the body, for the log. */

@@ -28,8 +28,13 @@ export function rpcRoutes(rows: RowDatabase, modules: readonly string[]): readon
   ]
 }
 
+/** Their answers are in memory together, each of up to a page of images. Glance's client asks one at a time. */
+const MOST_COMMANDS = 100
+
 function readCommands(rows: RowDatabase, body: unknown): readonly Command[] {
   if (!Array.isArray(body)) throw new ServiceError('invalid', 'Request must be a list of commands')
+  if (body.length > MOST_COMMANDS)
+    throw new ServiceError('too-large', `A request has at most ${MOST_COMMANDS} commands, not ${body.length}`)
   return body.map((one: unknown) => {
     if (typeof one !== 'object' || one === null || Array.isArray(one))
       throw new ServiceError('invalid', `Bad Command: ${JSON.stringify(one)}`)

@@ -1,5 +1,6 @@
 import { databaseSettings } from '../../app.ts'
 import type { Config } from '../../config/config.ts'
+import { REGISTRY_API } from '../../config/registry.ts'
 import { type DatabaseInspection, inspectDatabase } from '../../db/sql/inspect.ts'
 import { hasKind } from '../../domain/errors.ts'
 import type { ReadConfig } from '../config-options.ts'
@@ -45,8 +46,10 @@ export async function* inspectDeployment(read: ReadConfig, sample: number): Asyn
 
 // What fails is one of the things to be told, by the section about the database.
 
-const openInspection = (config: Config): Promise<DatabaseInspection | Error> =>
-  inspectDatabase(databaseSettings(config)).catch(asError)
+const openInspection = async (config: Config): Promise<DatabaseInspection | Error> =>
+  config.DEFAULT.data_api === REGISTRY_API
+    ? new Error('the registry has it')
+    : inspectDatabase(databaseSettings(config)).catch(asError)
 
 async function surveyed(
   inspection: DatabaseInspection | Error,

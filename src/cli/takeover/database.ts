@@ -3,7 +3,7 @@ import { access } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Config } from '../../config/config.ts'
 import { REGISTRY_API } from '../../config/registry.ts'
-import { type DatabaseInspection, LARGE_TABLES, type SchemaFacts } from '../../db/sql/inspect.ts'
+import { type DatabaseInspection, LARGE_TABLES, type Rights, type SchemaFacts } from '../../db/sql/inspect.ts'
 import { parseDatabaseUrl } from '../../db/sql/url.ts'
 import { TRANSITIONS } from '../../domain/image.ts'
 import { type Finding, few, many, note, ok, problem, reason } from './report.ts'
@@ -51,6 +51,7 @@ export async function* checkDatabase(
   const schema = await inspection.schema()
   yield* checkSchema(schema)
   if (!schema.hasImages) return
+  yield* checkRights(await inspection.rights(), schema)
   yield* checkSize(inspection, schema)
   yield* checkStatuses(inspection)
   if (survey instanceof Error) yield problem(`The locations of images cannot be read: ${reason(survey)}`)
@@ -108,6 +109,26 @@ function* checkSchema({ hasImages, revisions, refusal, lag, hasOwnTables }: Sche
   if (lag === undefined) yield ok(`The schema is that of the present releases, ${revisions.join(', ')}.`)
   else yield note(`${lag}.`)
   if (!hasOwnTables) yield ok('The first start adds some small tables named glimpse_*, which Glance does not mind.')
+}
+
+function* checkRights(rights: Rights | undefined, { hasOwnTables, lacking }: SchemaFacts): Iterable<Finding> {
+  if (rights === undefined) return
+  const { write, makeTables, makeParts } = rights
+  if (!write)
+    yield problem(
+      'The user of the database may only read: it needs INSERT, UPDATE and DELETE.',
+      'give the connection that Glance uses',
+    )
+  if (!makeTables && !hasOwnTables)
+    yield problem(
+      'The user of the database may not create tables, and the first start adds some.',
+      'grant it CREATE for the first start, and again for newer releases of Glimpse',
+    )
+  if (!makeParts && lacking.length > 0)
+    yield note(
+      'The user of the database may not make indexes, columns or triggers of Glance’s tables.',
+      'run `glimpse db optimize` with the connection of one who may',
+    )
 }
 
 async function* checkSize(
@@ -183,9 +204,17 @@ function* checkLocations({ DEFAULT }: Config, { total, unreadable, homeless }: S
 
 async function* checkUnderway(inspection: DatabaseInspection): AsyncIterable<Finding> {
   const { images, locks, tasks, delayed } = await inspection.underway()
-  const fresh = images.filter(({ ageMs }) => ageMs < STALE_MS)
-  const stale = images.filter(({ ageMs }) => ageMs >= STALE_MS)
+  const staged = images.filter(({ status }) => status === 'uploading')
+  const moving = images.filter(({ status }) => status !== 'uploading')
+  const fresh = moving.filter(({ ageMs }) => ageMs < STALE_MS)
+  const stale = moving.filter(({ ageMs }) => ageMs >= STALE_MS)
   const named = (some: typeof images) => few(some.map(({ id, status }) => `${id}: ${status}`))
+  if (staged.length > 0)
+    yield note(
+      'Images are staged, or are being staged now:',
+      'stop the API of Glance in order; what is staged by then is imported by either service',
+      named(staged),
+    )
   if (fresh.length > 0)
     yield note(
       'Images are being uploaded or imported now:',

@@ -1,6 +1,7 @@
 import { constants } from 'node:fs'
-import { access, statfs } from 'node:fs/promises'
+import { access, stat, statfs } from 'node:fs/promises'
 import { userInfo } from 'node:os'
+import { dirname } from 'node:path'
 import { stagingDirectory } from '../../app.ts'
 import type { Config } from '../../config/config.ts'
 import { hasKind } from '../../domain/errors.ts'
@@ -35,12 +36,25 @@ export async function* checkStores(
       `set it to one of: ${stores.map(({ id }) => id).join(', ')}`,
     )
   else yield ok(`Image data goes to ${defaultStore} unless a request names another store.`)
+  if (multi)
+    for (const { id, type, driver } of stores)
+      if (type === 'file' && !namesDirectory(config, id))
+        yield note(
+          `No file names the directory of store ${id}, which is the default then: ${driver?.directories?.join(', ')}.`,
+          `give all the files, or set [${id}] filesystem_store_datadir`,
+        )
+  yield* checkUser(stores.flatMap(({ driver }) => driver?.directories ?? []))
   yield* checkStaging(config)
   if (config.isSet('os_glance_tasks_store', 'filesystem_store_datadir'))
     yield ok(
       'The reserved store os_glance_tasks_store is not used: imports of the tasks API go through the staging area.',
     )
 }
+
+const namesDirectory = (config: Config, store: string): boolean =>
+  [store, 'backend_defaults'].some((group) =>
+    ['filesystem_store_datadir', 'filesystem_store_datadirs'].some((option) => config.isSet(group, option)),
+  )
 
 const sampleOf = (survey: Survey | Error, store: StoreLook): SampleOf =>
   (survey instanceof Error ? undefined : survey.samples.get(store)) ?? { taken: [], seen: 0 }
@@ -73,8 +87,11 @@ export async function* checkDirectory(
   try {
     await access(directory, constants.R_OK | constants.X_OK)
   } catch (error) {
-    const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT'
-    if (isMissing && holds === 'nothing') yield note(`${what}: ${directory} is not there; it is made at the start.`)
+    const isMissing = error instanceof Error && 'code' in error && /^(ENOENT|ENOTDIR)$/.test(String(error.code))
+    if (isMissing && holds === 'nothing')
+      yield (await mayMake(directory))
+        ? note(`${what}: ${directory} is not there; it is made at the start.`)
+        : problem(`${what}: ${directory} is not there, and cannot be made by ${userInfo().username}.`, OTHER_USER)
     else
       yield isMissing
         ? problem(
@@ -96,6 +113,25 @@ export async function* checkDirectory(
   const free = bavail * bsize
   const room = `${what}: ${directory}, ${(free / GIB).toFixed(free < 10 * GIB ? 1 : 0)} GiB free.`
   yield free < LITTLE ? note(room, 'that is little') : ok(room)
+}
+
+/** Whether the first of the folders above it that is there can be written. */
+const mayMake = (directory: string): Promise<boolean> =>
+  access(dirname(directory), constants.W_OK | constants.X_OK).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => error.code === 'ENOENT' && mayMake(dirname(directory)),
+  )
+
+/** Root may do everything, here; what it writes, the user that Glance runs as cannot. */
+async function* checkUser(directories: readonly string[]): AsyncIterable<Finding> {
+  if (userInfo().uid !== 0) return
+  const owned = await Promise.all(directories.map((directory) => stat(directory).catch(() => undefined)))
+  const foreign = directories.find((_, index) => (owned[index]?.uid ?? 0) !== 0)
+  if (foreign !== undefined)
+    yield note(
+      `This runs as root, who may read and write everything, but ${foreign} is another user’s. What the service writes as root, Glance cannot remove later.`,
+      OTHER_USER,
+    )
 }
 
 const OTHER_USER = 'run the service, and this, as the user that Glance runs as'

@@ -17,6 +17,8 @@ export interface Facts {
   readonly integer: (column: Fragment) => RawBuilder<number | null>
   /** Whether a column of long texts has the value, in a way that an index of it can answer. */
   readonly sameText: (column: Fragment, value: Value) => Fragment
+  /** Whether a column has the value to the byte, whatever its collation takes for the same; by an index of the column. */
+  readonly exactly: (column: Fragment, value: Value) => RawBuilder<boolean>
   /** Milliseconds since 1970, by the clock of the database. */
   readonly now: RawBuilder<number>
   /** A time as columns hold it, so many milliseconds from now by the clock of the database; NULL for NULL. */
@@ -56,6 +58,7 @@ export const SQLITE: Facts = {
   // node:sqlite throws a RangeError when an integer beyond 2^53 is read as one.
   integer: (column) => sql`cast(${column} as real)`,
   sameText: (column, value) => sql`${column} = ${value}`,
+  exactly: (column, value) => sql`${column} = ${value}`,
   now: sql`cast(unixepoch('subsec') * 1000 as integer)`,
   timeIn: (ms) => sql`strftime('%Y-%m-%d %H:%M:%f', 'now', (${ms} / 1000.0) || ' seconds') || '000'`,
   age: (column) => sql`cast((unixepoch('subsec') - unixepoch(${column}, 'subsec')) * 1000 as integer)`,
@@ -85,6 +88,7 @@ export const POSTGRES: Facts = {
     sql`(select ordinality - 1 as n, value from json_array_elements_text(${json}::json) with ordinality) as e`,
   integer: (column) => sql`cast(${column} as double precision)`,
   sameText: (column, value) => sql`md5(${column}) = md5(${value}) and ${column} = ${value}`,
+  exactly: (column, value) => sql`${column} = ${value}`,
   now: sql`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
   // The same for all columns of a statement; to the millisecond, as everywhere: the service reads no more of it.
   timeIn: (ms) =>
@@ -112,6 +116,9 @@ const MYSQL_TYPE = {
   boolean: 'boolean',
 } as const satisfies Record<ElementType, string>
 
+/** Of a text in any character set. */
+const bytesOf = (text: Value | Fragment) => sql`cast(convert(${text} using utf8mb4) as binary)`
+
 export const MYSQL: Facts = {
   name: 'mysql',
   elements: (json, type = 'text') =>
@@ -120,6 +127,7 @@ export const MYSQL: Facts = {
     columns (place for ordinality, value varchar(255) character set utf8mb3 path '$')) as elements) as e`,
   integer: (column) => sql`cast(${column} as double)`,
   sameText: (column, value) => sql`${column} = ${value}`,
+  exactly: (column, value) => sql`${column} = ${value} and ${bytesOf(column)} = ${bytesOf(value)}`,
   now: sql`cast(unix_timestamp(now(3)) * 1000 as signed)`,
   timeIn: (ms) => sql`date_add(utc_timestamp(), interval cast(${ms} / 1000 as signed) second)`,
   age: (column) => sql`cast(timestampdiff(microsecond, ${column}, utc_timestamp(6)) / 1000 as signed)`,

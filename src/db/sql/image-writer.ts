@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { ServiceError } from '../../domain/errors.ts'
+import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
 import type { Image, ImageStatus } from '../../domain/image.ts'
 import type { ImageChange, NewImage, OwnerLimits } from '../database.ts'
@@ -44,11 +44,19 @@ export const noImage = (id: ImageId) => new ServiceError('not-found', `No image 
 export const wrongStatus = ({ id, status }: Pick<Image, 'id' | 'status'>, from: readonly ImageStatus[]) =>
   new ServiceError('conflict', `Image ${id} is ${status}`, { detail: { status, wanted: from.join(', ') } })
 
+/** Upstream's columns of MySQL know no letter case and no accents, and have one property of a name. */
+const alike = (name: string, cause: unknown) =>
+  new ServiceError('invalid', `The database takes the name ${name} for that of another property of the image`, {
+    cause,
+  })
+
 const writeStatements = ({ facts, kysely, fixed: prepare }: Connection) => {
   const living = sql<boolean>`not deleted`
   const id = slot<string>('id')
   const now = facts.timeIn(0)
   const value = slot<string>('value')
+  const name = slot<string>('name')
+  const nameIs = facts.exactly(sql.ref('name'), name)
   const born = { created_at: now, updated_at: now, deleted: false, deleted_at: null } as const
   const gone = { deleted: true, deleted_at: now } as const
   const given = Object.values(COLUMN_OF)
@@ -66,28 +74,28 @@ const writeStatements = ({ facts, kysely, fixed: prepare }: Connection) => {
     status: prepare<{ id: ImageId; status: ImageStatus }>(
       kysely.selectFrom('images').select(['id', 'status']).where('id', '=', id).where(living).$castTo(),
     ),
+    /** Of a deleted one the name may be another that the database takes for the same. */
     setProperty: prepare(
       kysely
         .updateTable('image_properties')
-        .set({ value, deleted: false, deleted_at: null, updated_at: now })
+        .set({ name, value, deleted: false, deleted_at: null, updated_at: now })
         .where('image_id', '=', id)
-        .where('name', '=', slot<string>('name')),
+        .where('name', '=', name)
+        .where(sql<boolean>`(deleted or (${nameIs}))`),
     ),
-    insertProperty: prepare(
-      kysely.insertInto('image_properties').values({ image_id: id, name: slot('name'), value, ...born }),
-    ),
+    insertProperty: prepare(kysely.insertInto('image_properties').values({ image_id: id, name, value, ...born })),
     unsetProperty: prepare(
-      kysely
-        .updateTable('image_properties')
-        .set(gone)
-        .where('image_id', '=', id)
-        .where('name', '=', slot<string>('name'))
-        .where(living),
+      kysely.updateTable('image_properties').set(gone).where('image_id', '=', id).where(nameIs).where(living),
     ),
-    tags: prepare(kysely.selectFrom('image_tags').select('value').distinct().where('image_id', '=', id).where(living)),
+    tags: prepare(kysely.selectFrom('image_tags').select('value').where('image_id', '=', id).where(living)),
     insertTag: prepare(kysely.insertInto('image_tags').values({ image_id: id, value, ...born })),
     removeTag: prepare(
-      kysely.updateTable('image_tags').set(gone).where('image_id', '=', id).where('value', '=', value).where(living),
+      kysely
+        .updateTable('image_tags')
+        .set(gone)
+        .where('image_id', '=', id)
+        .where(facts.exactly(sql.ref('value'), value))
+        .where(living),
     ),
   }
 }
@@ -135,13 +143,18 @@ export const imageWriter = (connection: Connection, rows: ImageRows, cipher: Loc
   const setProperties = async (session: Session, properties: ReadonlyMap<string, string | null>, base: Values) => {
     for (const [name, value] of properties) {
       const values = { ...base, name, value }
-      if ((await session.change(statements.setProperty, values)) === 0)
-        await session.change(statements.insertProperty, values)
+      if ((await session.change(statements.setProperty, values)) > 0) continue
+      await session.change(statements.insertProperty, values).catch((cause: unknown) => {
+        throw hasKind(facts.translate(cause), 'conflict') ? alike(name, cause) : cause
+      })
     }
   }
+  /** Each once, as it is written: the database may take different ones for the same. */
+  const tagsOf = async (session: Session, base: Values): Promise<ReadonlySet<string>> =>
+    new Set((await session.all(statements.tags, base)).map(({ value }) => value))
   const setTags = async (session: Session, tags: readonly string[], base: Values) => {
     const wanted = new Set(tags)
-    const present = new Set((await session.all(statements.tags, base)).map(({ value }) => value))
+    const present = await tagsOf(session, base)
     for (const value of present) if (!wanted.has(value)) await session.change(statements.removeTag, { ...base, value })
     for (const value of wanted) if (!present.has(value)) await session.change(statements.insertTag, { ...base, value })
   }
@@ -182,6 +195,6 @@ export const imageWriter = (connection: Connection, rows: ImageRows, cipher: Loc
     requireStatus,
     status,
     usage,
-    tags: { present: statements.tags, insert: statements.insertTag, remove: statements.removeTag },
+    tags: { of: tagsOf, insert: statements.insertTag, remove: statements.removeTag },
   }
 }

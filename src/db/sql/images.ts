@@ -138,10 +138,10 @@ export const imageRepository = (connection: Connection, cipher: LocationCipher):
         const base = { id }
         await session.guard('image', id)
         if ((await session.change(statements.touchImage, base)) === 0) throw noImage(id)
-        const present = await session.all(tags.present, base)
-        if (present.some(({ value }) => value === tag)) return
-        if (limit >= 0 && present.length + 1 > limit)
-          throw new ServiceError('too-large', `Attempted: ${present.length + 1}, Maximum: ${limit}`)
+        const present = await tags.of(session, base)
+        if (present.has(tag)) return
+        if (limit >= 0 && present.size + 1 > limit)
+          throw new ServiceError('too-large', `Attempted: ${present.size + 1}, Maximum: ${limit}`)
         await session.change(tags.insert, { ...base, value: tag })
       }),
 

@@ -36,6 +36,15 @@ export interface ServerFacts {
   readonly refusesTriggers: boolean
 }
 
+/** What the user of the connection may do. */
+export interface Rights {
+  /** Insert, change and delete rows. */
+  readonly write: boolean
+  readonly makeTables: boolean
+  /** Make indexes, columns and triggers of Glance's tables. */
+  readonly makeParts: boolean
+}
+
 export interface SchemaFacts {
   /** Whether there are Glance's tables. */
   readonly hasImages: boolean
@@ -75,6 +84,8 @@ export interface Underway {
 export interface DatabaseInspection {
   server(): Promise<ServerFacts>
   schema(): Promise<SchemaFacts>
+  /** Undefined where the server does not tell: on SQLite, and of rights that come by a role of MySQL. */
+  rights(): Promise<Rights | undefined>
   /** Rows by table: exact on SQLite, else as the server estimates. */
   sizes(): Promise<ReadonlyMap<LargeTable, number>>
   /** Living images by status. */
@@ -105,6 +116,26 @@ const ESTIMATES: Readonly<Partial<Record<Facts['name'], RawBuilder<{ name: strin
   mysql: sql`select table_name as name, cast(table_rows as double) as n from information_schema.tables
     where table_schema = database()`,
 }
+
+/** Rows of names; none where nothing can be said. Asked for where there is the table `images`. */
+const RIGHTS: Readonly<Record<Facts['name'], RawBuilder<{ name: string }> | undefined>> = {
+  sqlite: undefined,
+  postgresql: sql`select name from (values
+    ('insert', has_table_privilege('images', 'insert')), ('update', has_table_privilege('images', 'update')),
+    ('delete', has_table_privilege('images', 'delete')), ('create', has_schema_privilege(current_schema(), 'create')),
+    ('own', (select pg_has_role(relowner, 'usage') from pg_class where oid = 'images'::regclass)),
+    ('select', true)) as rights (name, held) where held`,
+  mysql: sql`select lower(privilege_type) as name from (
+      select grantee, privilege_type from information_schema.user_privileges
+      union all
+      select grantee, privilege_type from information_schema.schema_privileges where database() like table_schema
+    ) as held
+    where coalesce(current_role(), 'NONE') = 'NONE' and grantee = concat('''',
+      left(current_user(), char_length(current_user()) - char_length(substring_index(current_user(), '@', -1)) - 1),
+      '''@''', substring_index(current_user(), '@', -1), '''')`,
+}
+/** What making parts of ours takes besides making tables. */
+const MAKES_PARTS = { postgresql: ['own'], mysql: ['index', 'alter', 'trigger'] } as const
 
 /**
  * Opens nothing yet: the first question finds out whether the database answers. Throws `invalid` for a wrong URL, and for
@@ -137,6 +168,19 @@ export async function inspectDatabase(settings: DatabaseSettings): Promise<Datab
       } catch (error) {
         if (!hasKind(error, 'unavailable')) throw error
         return { ...found, refusal: error.message, lag: undefined, hasOwnTables: false, lacking: parts }
+      }
+    },
+    rights: async () => {
+      const query = RIGHTS[facts.name]
+      if (query === undefined || facts.name === 'sqlite') return undefined
+      const held = new Set((await all(query)).map(({ name }) => name))
+      // It was just read from: where nothing says so, its rights are kept elsewhere.
+      if (!held.has('select')) return undefined
+      const may = (...names: readonly string[]) => names.every((name) => held.has(name))
+      return {
+        write: may('insert', 'update', 'delete'),
+        makeTables: may('create'),
+        makeParts: may('create', ...MAKES_PARTS[facts.name]),
       }
     },
     sizes: async () => {
