@@ -113,18 +113,19 @@ onServer('glance-manage with MariaDB', mariadbAvailable(), startMariadb, (server
 
   it('does not change the schema without its turn', async () => {
     const url = await server().database()
-    const holder = server().query(url, 'select get_lock(4711292, 0), sleep(600)')
+    const holder = server().query(url, "select get_lock('4711292', 0), sleep(600)")
     holder.catch(() => undefined)
+    const HOLDER = "get_lock(''4711292'', 0), sleep"
     const waiting = async (what: string) =>
       (await server().query(url, `select id from information_schema.processlist where info like 'select ${what}%'`))[0]
-    await until('the lock', async () => (await waiting('get_lock(4711292, 0), sleep')) !== undefined)
+    await until('the lock', async () => (await waiting(HOLDER)) !== undefined)
     const sync = manage(url, 'db sync')
     const turn = "get_lock(''4711292'', 1"
     await until('the turn', async () => (await waiting(turn)) !== undefined)
     await server().query(url, `kill query ${await waiting(turn)}`)
     assert.equal(await sync.code, 1)
     assert.match(sync.said(), /Another process has been changing the schema/)
-    const holding = await waiting('get_lock(4711292, 0), sleep')
+    const holding = await waiting(HOLDER)
     await server().query(url, `kill ${holding}`)
   })
 })

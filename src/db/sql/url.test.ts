@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { ServiceError } from '../../domain/errors.ts'
 import { mysqlTls, withDefaultFile } from './mysql-options.ts'
-import { parseDatabaseUrl, type ServerUrl, timeoutOf, unheededOptions } from './url.ts'
+import { isInMemory, parseDatabaseUrl, type ServerUrl, timeoutOf, unheededOptions } from './url.ts'
 
 const server = (url: string, parameters?: string): ServerUrl => {
   const parsed = parseDatabaseUrl(url, parameters)
@@ -79,6 +79,11 @@ describe('the URL of a server', () => {
     assert.deepEqual([wait('5'), wait('60'), wait('0')], [5000, 9000, 9000])
     assert.throws(() => wait('soon'), /connect_timeout is not a number of seconds/)
   })
+})
+
+it('tells a database in memory', () => {
+  const urls = ['sqlite://', 'sqlite+pysqlite:///:memory:', 'sqlite:///glance.db', 'mysql://h/:memory:', undefined]
+  assert.deepEqual(urls.map(isInMemory), [true, true, false, false, false])
 })
 
 describe('TLS of MySQL', () => {

@@ -92,6 +92,10 @@ interface Urls {
   readonly connection_parameters?: string | undefined
 }
 
+/** Whether it is SQLite's, of one process, and gone with it. */
+export const isInMemory = (connection = ''): boolean =>
+  /^sqlite\b/i.test(connection) && (parseDatabaseUrl(connection) as { readonly path?: string }).path === ':memory:'
+
 /** Which options of the URLs have no effect: a line for each URL, without their values. Throws as `parseDatabaseUrl`. */
 export const unheededOptions = ({ connection, slave_connection, connection_parameters }: Urls): readonly string[] =>
   Object.entries({ connection, slave_connection }).flatMap(([place, text]) => {
