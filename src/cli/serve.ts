@@ -139,7 +139,6 @@ async function work(config: Config, serving: Serving): Promise<void> {
         new ServiceError(
           'invalid',
           cause.code === 'EADDRINUSE' ? `${where} is in use already` : `Cannot listen on ${where}: ${cause.message}`,
-          { cause },
         ),
       )
     })
