@@ -49,6 +49,18 @@ describe('patience', () => {
     assert.equal(await tries([undefined], { busyMs: 60_000, reconnect }), 'failed after 1')
   })
 
+  it('ends soon with a server that only reads, however long others are waited for', async (t) => {
+    t.mock.timers.enable({ apis: ['Date'], now: 0 })
+    let attempts = 0
+    const attempt = async () => {
+      attempts += 1
+      t.mock.timers.tick(1_000)
+      if (attempts < 100) throw new Error('read only')
+    }
+    await assert.rejects(patiently(attempt, () => 'lost', { busyMs: 600_000 }))
+    assert.equal(attempts, 7)
+  })
+
   it('is for servers that are away only where that is wanted, and as often', async () => {
     assert.equal(await tries(['away'], { busyMs: 60_000 }), 'failed after 1')
     assert.equal(await tries(many('away'), { busyMs: 0, reconnect }), 'done after 31')
