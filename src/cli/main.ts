@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Command, InvalidArgumentError } from 'commander'
 import { hasKind } from '../domain/errors.ts'
 import { withConfigOptions } from './config-options.ts'
+import { reason } from './reason.ts'
 
 const VERSION = (
   JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string }
@@ -28,7 +29,7 @@ export async function main(name: string, argv: readonly string[]): Promise<void>
     else if (argv.length === 1 && argv[0] === '--version') return console.log(VERSION)
     await command.parseAsync(argv as string[], { from: 'user' })
   } catch (error) {
-    console.error(`ERROR: ${error instanceof Error ? error.message : String(error)}`)
+    console.error(`ERROR: ${reason(error)}`)
     if (!hasKind(error, 'invalid', 'unavailable', 'not-found', 'conflict')) console.error(error)
     process.exit(1) // what was opened before the failure must not keep the process
   }

@@ -102,7 +102,8 @@ async function withDatabase<T>(config: Config, work: (db: Database) => Promise<T
   const { openDatabase } = await import('../db/sql/connect.ts')
   const { connection } = config.database
   if (connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
-  const db = await openDatabase(config.database)
+  // Whole tables are read, and nobody waits for an answer.
+  const db = await openDatabase(config.database, { maintenance: true, warn: (line) => console.error(line) })
   try {
     return await work(db)
   } finally {

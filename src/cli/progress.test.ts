@@ -3,9 +3,9 @@ import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { barOf, startProgress } from './progress.ts'
 
-const collect = (isTTY: boolean) => {
+const collect = (isTTY: boolean, columns = 60) => {
   const written: string[] = []
-  return { written, out: { isTTY, columns: 60, write: (text: string) => written.push(text) } }
+  return { written, out: { isTTY, columns, write: (text: string) => written.push(text) } }
 }
 
 describe('progress', () => {
@@ -24,6 +24,12 @@ describe('progress', () => {
     progress.advance(5)
     progress.end('5 rows')
     assert.deepEqual(written, ['5 rows\n'])
+  })
+
+  it('is a bar on a terminal that does not know its width, as `script` makes them', () => {
+    const { written, out } = collect(true, 0)
+    startProgress('rows', 10, out).advance(5)
+    assert.match(written[0] ?? '', /rows {2}50 % \[#+\.+\]/)
   })
 
   it('fits into every terminal', () => {

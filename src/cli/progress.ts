@@ -26,7 +26,7 @@ export function startProgress(what: string, total: number, out: Terminal = proce
       const now = performance.now()
       if (out.isTTY !== true || now - drawn < REDRAW_MS) return
       drawn = now
-      out.write(`${CLEAR}${barOf(what, done, total, now - began, out.columns ?? 80)}`)
+      out.write(`${CLEAR}${barOf(what, done, total, now - began, out.columns || 80)}`)
     },
     end(line) {
       out.write(`${out.isTTY === true ? CLEAR : ''}${line}\n`)

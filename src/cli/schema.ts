@@ -5,6 +5,7 @@ import type { Config } from '../config/config.ts'
 import type { Connection } from '../db/sql/session.ts'
 import type { Level } from '../db/sql/upstream-revisions.ts'
 import { ServiceError } from '../domain/errors.ts'
+import { reason } from './reason.ts'
 
 type ReadConfig = (overrides?: Readonly<Record<string, string>>) => Config
 
@@ -113,7 +114,7 @@ const schemaCommands = async (db: Connection, say: (line: string) => void): Prom
         await ensureOwnTables(db)
       } catch (error) {
         if (!(error instanceof ServiceError)) throw error
-        throw new Refusal(`Failed to sync database: ERROR: ${error.message}`)
+        throw new Refusal(`Failed to sync database: ERROR: ${reason(error)}`)
       }
     },
     expand: unlessNewest(expand),
@@ -171,8 +172,8 @@ export function addSchemaCommands(program: Command, db: Command, read: () => Con
 
 /** Runs `work` on the database of a configuration; what upstream refuses with a sentence is one line, and code 1. */
 export async function withConnection(config: Config, work: (db: Connection) => Promise<void>): Promise<void> {
-  const { connectDatabase } = await import('../db/sql/connect.ts')
-  const connection = await connectDatabase(config.database)
+  const { reachDatabase } = await import('../db/sql/connect.ts')
+  const connection = await reachDatabase(config.database, { warn: (line) => console.error(line) })
   try {
     await work(connection)
   } catch (error) {

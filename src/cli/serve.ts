@@ -5,7 +5,8 @@ import { join, resolve } from 'node:path'
 import type { App } from '../app.ts'
 import type { Standalone } from '../auth/standalone.ts'
 import { type Config, describe } from '../config/config.ts'
-import { registryServer } from '../config/registry.ts'
+import { REGISTRY_API, registryServer } from '../config/registry.ts'
+import { isInMemory } from '../db/sql/url.ts'
 import { ServiceError } from '../domain/errors.ts'
 import type { Log } from '../log.ts'
 
@@ -103,6 +104,11 @@ async function run(config: Config, serving: Serving): Promise<void> {
   process.umask(0o027)
   const prepared = await serving.prepare?.()
   const workers = config.DEFAULT.workers ?? Math.min(availableParallelism(), 8)
+  if (workers > 1 && config.DEFAULT.data_api !== REGISTRY_API && isInMemory(config.database.connection))
+    throw new ServiceError(
+      'invalid',
+      `[database] connection: a database in memory is one process's, and ${workers} workers would have one each: name a file, or set workers = 0`,
+    )
   if (workers === 0) {
     await work(config, serving)
     serving.greet?.(prepared)
@@ -133,7 +139,6 @@ async function work(config: Config, serving: Serving): Promise<void> {
         new ServiceError(
           'invalid',
           cause.code === 'EADDRINUSE' ? `${where} is in use already` : `Cannot listen on ${where}: ${cause.message}`,
-          { cause },
         ),
       )
     })

@@ -275,13 +275,13 @@ const database = {
   }),
   slave_connection: text({ secret: true, help: 'URL of a replica that lists of images and tasks are read from.' }),
   asyncio_connection: text({ secret: true, help: 'Accepted for compatibility: `connection` is used.' }),
-  asyncio_slave_connection: text({ secret: true, help: 'Accepted for compatibility: `slave_connection` is used.' }),
+  asyncio_slave_connection: text({ secret: true, help: 'Another name of `slave_connection`, where that is not set.' }),
   connection_parameters: text({ default: '', help: 'Parameters added to the URL, as `name=value&name=value`.' }),
   backend: text({ default: 'sqlalchemy', help: 'Accepted for compatibility.' }),
   sqlite_synchronous: bool({ default: true, help: 'Let SQLite wait until its data has reached the disk.' }),
   synchronous_reader: bool({
     default: true,
-    help: 'Whether reads see every write that was finished before them, on databases that know the difference.',
+    help: 'Accepted and without effect: lists from `slave_connection` may be behind, all else sees every write.',
   }),
   mysql_sql_mode: text({
     default: 'TRADITIONAL',

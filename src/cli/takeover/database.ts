@@ -4,9 +4,10 @@ import { dirname, resolve } from 'node:path'
 import type { Config } from '../../config/config.ts'
 import { REGISTRY_API } from '../../config/registry.ts'
 import { type DatabaseInspection, LARGE_TABLES, type Rights, type SchemaFacts } from '../../db/sql/inspect.ts'
-import { parseDatabaseUrl } from '../../db/sql/url.ts'
+import { parseDatabaseUrl, unheededOptions } from '../../db/sql/url.ts'
 import { TRANSITIONS } from '../../domain/image.ts'
-import { type Finding, few, many, note, ok, problem, reason } from './report.ts'
+import { reason } from '../reason.ts'
+import { type Finding, few, many, note, ok, problem } from './report.ts'
 import type { Survey, Tally } from './survey.ts'
 
 /** From so many rows on, adding an index is worth a thought. */
@@ -39,6 +40,7 @@ export async function* checkDatabase(
     return
   }
   try {
+    for (const line of unheededOptions(config.database)) yield note(line)
     yield* checkServer(inspection, place)
   } catch (error) {
     yield problem(

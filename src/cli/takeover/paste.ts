@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import type { Config } from '../../config/config.ts'
 import { parseIni } from '../../config/ini.ts'
-import { type Finding, note, ok, problem, reason } from './report.ts'
+import { reason } from '../reason.ts'
+import { type Finding, note, ok, problem } from './report.ts'
 
 /** What is to be said of a filter when the pipeline has it. */
 interface Filter {

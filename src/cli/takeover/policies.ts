@@ -3,7 +3,8 @@ import type { Config } from '../../config/config.ts'
 import { type Check, parseCheck, printCheck } from '../../policy/check.ts'
 import { isCredential, openPolicy, readPolicyFiles } from '../../policy/enforcer.ts'
 import { RULES, type Rule, type RuleName } from '../../policy/rules.ts'
-import { type Finding, few, many, note, ok, problem, reason } from './report.ts'
+import { reason } from '../reason.ts'
+import { type Finding, few, many, note, ok, problem } from './report.ts'
 
 /** What the policy files change, and what of it cannot be had here. */
 export function* checkPolicies(config: Config): Iterable<Finding> {

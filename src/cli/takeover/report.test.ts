@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { ServiceError } from '../../domain/errors.ts'
-import { few, gather, note, ok, printSection, printVerdict, problem, reason, type Section } from './report.ts'
+import { reason } from '../reason.ts'
+import { few, gather, note, ok, printSection, printVerdict, problem, type Section } from './report.ts'
 
 const plain = (_: string, text: string) => text
 const SECTION: Section = {

@@ -1,3 +1,4 @@
+import { reason } from '../reason.ts'
 /** `problem`: what stops the switch, or would lose something by it. */
 export type Level = 'ok' | 'note' | 'problem'
 
@@ -38,19 +39,6 @@ export async function gather(title: string, found: AsyncIterable<Finding> | Iter
     findings.push(problem(`This part could not be looked at any further: ${reason(error)}`))
   }
   return { title, findings }
-}
-
-/** What an error says, with the cause that it names no more of; one line. */
-export function reason(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  const status = 'detail' in error ? (error.detail as { status?: unknown }).status : undefined
-  const more = [
-    ...(status === undefined ? [] : [`status ${String(status)}`]),
-    ...(error.cause === undefined || error.cause === null ? [] : [reason(error.cause)]),
-  ]
-  // A failed attempt at several addresses has no message of its own.
-  const message = error.message || ('code' in error ? String(error.code) : error.name)
-  return [message, ...more].join(': ').replaceAll('\n', ' ')
 }
 
 export const count = (sections: readonly Section[], level: Level): number =>

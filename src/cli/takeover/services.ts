@@ -6,7 +6,8 @@ import { openKeystoneSession } from '../../auth/keystone-session.ts'
 import type { Config } from '../../config/config.ts'
 import { silentLog } from '../../log.ts'
 import { parseTransportUrl } from '../../notify/transport-url.ts'
-import { type Finding, note, ok, problem, reason } from './report.ts'
+import { reason } from '../reason.ts'
+import { type Finding, note, ok, problem } from './report.ts'
 import { checkDirectory } from './stores.ts'
 
 const CONNECT_MS = 5000

@@ -7,7 +7,8 @@ import type { Config } from '../../config/config.ts'
 import { hasKind } from '../../domain/errors.ts'
 import type { LocationUri } from '../../domain/ids.ts'
 import type { StoreDriver } from '../../store/driver.ts'
-import { type Finding, few, many, note, ok, problem, reason } from './report.ts'
+import { reason } from '../reason.ts'
+import { type Finding, few, many, note, ok, problem } from './report.ts'
 import { type SampleOf, type StoreLook, type StoresLook, type Survey, shownUri } from './survey.ts'
 
 const GIB = 1_073_741_824

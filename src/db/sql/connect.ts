@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { sql } from 'kysely'
 import { hasKind, ServiceError } from '../../domain/errors.ts'
 import type { Database } from '../database.ts'
 import { cachedRepository } from './cached.ts'
@@ -17,6 +18,7 @@ import { prepareSchema, readSchema } from './prepare.ts'
 import { withReplica } from './replica.ts'
 import { type Connection, type ConnectOptions, connect } from './session.ts'
 import { taskRepository } from './tasks.ts'
+import { unheededOptions } from './url.ts'
 import { workerRepository } from './workers.ts'
 
 /** As `[database]` of the configuration has it. */
@@ -57,6 +59,7 @@ const MOST_CONNECTIONS = 100
 const MANAGER_CONNECTIONS = 4
 /** Commands have time to wait for services. */
 const MANAGER_PATIENCE_MS = 600_000
+const MANAGING = { connections: MANAGER_CONNECTIONS, busyTimeoutMs: MANAGER_PATIENCE_MS, maintenance: true } as const
 
 /** From this value of `connection_debug` on, SQLAlchemy prints statements. */
 const DEBUG_STATEMENTS = 50
@@ -145,8 +148,17 @@ const connected = async <T>(
 /** The connection alone, for those who look after the schema; nothing is asked of the database yet. */
 export const connectDatabase = (settings: DatabaseSettings, options: ConnectOptions = {}): Promise<Connection> => {
   if (settings.connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
-  const patience = { connections: MANAGER_CONNECTIONS, busyTimeoutMs: MANAGER_PATIENCE_MS, maintenance: true }
-  return connect(settings.connection, { ...optionsOf(settings), ...patience, ...options })
+  return connect(settings.connection, { ...optionsOf(settings), ...MANAGING, ...options })
+}
+
+/** The same, once the server answers: one that is away is tried again as the settings say. Throws what it answers. */
+export const reachDatabase = async (settings: DatabaseSettings, options: OpenOptions = {}): Promise<Connection> => {
+  if (settings.connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
+  for (const line of unheededOptions(settings)) options.warn?.(line)
+  const [connection] = await connected(settings, { ...MANAGING, ...options }, (db) =>
+    db.read((session) => session.all(db.prepare(sql`select 1`))),
+  )
+  return connection
 }
 
 export interface OpenConnection {
@@ -169,6 +181,7 @@ export const openConnection = async (
   options: OpenOptions = {},
 ): Promise<OpenConnection> => {
   const settings: DatabaseSettings = typeof from === 'string' ? { connection: from, max_retries: 0 } : from
+  for (const line of unheededOptions(settings)) options.warn?.(line)
   const cipher = locationCipher(settings.metadata_encryption_key)
   const [raw, found] = await connected(settings, options, async (db) => {
     const schema = await (options.readOnly ? readSchema : prepareSchema)(db)
@@ -176,7 +189,8 @@ export const openConnection = async (
     if (db.facts.name !== 'sqlite' && !options.readOnly) await forgetMarks(db)
     return schema
   })
-  for (const line of found.warnings) options.warn?.(line)
+  // How quick lists are is nothing to those who make none.
+  if (!options.maintenance) for (const line of found.warnings) options.warn?.(line)
   return {
     connection: { ...raw, facts: withParts(raw.facts, found.parts) },
     cipher,

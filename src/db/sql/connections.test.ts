@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { chmodSync, chownSync } from 'node:fs'
+import { chmodSync, chownSync, writeFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
+import { inspect } from 'node:util'
 import { sql } from 'kysely'
 import { makeSigner } from '../../../test/support/certificates.ts'
 import { onServer } from '../../../test/support/on-server.ts'
@@ -23,7 +24,7 @@ import { type Patience, patiently, type Setback } from './patience.ts'
 import { type Connection, type ConnectOptions, connect } from './session.ts'
 import { slot } from './statement.ts'
 
-const unavailable = (error: unknown) => hasKind(error, 'unavailable')
+const unavailable = (error: unknown): error is ServiceError => hasKind(error, 'unavailable')
 
 describe('patience', () => {
   /** How often something is tried that fails in these ways, one after the other, and then succeeds. */
@@ -46,6 +47,18 @@ describe('patience', () => {
     assert.equal(await tries(['again', 'lost', 'again'], { busyMs: 60_000 }), 'done after 4')
     assert.equal(await tries(many('again'), { busyMs: -1, reconnect }), 'failed after 1')
     assert.equal(await tries([undefined], { busyMs: 60_000, reconnect }), 'failed after 1')
+  })
+
+  it('ends soon with a server that only reads, however long others are waited for', async (t) => {
+    t.mock.timers.enable({ apis: ['Date'], now: 0 })
+    let attempts = 0
+    const attempt = async () => {
+      attempts += 1
+      t.mock.timers.tick(1_000)
+      if (attempts < 100) throw new Error('read only')
+    }
+    await assert.rejects(patiently(attempt, () => 'lost', { busyMs: 600_000 }))
+    assert.equal(attempts, 7)
   })
 
   it('is for servers that are away only where that is wanted, and as often', async () => {
@@ -128,6 +141,20 @@ const suite = (server: () => SqlServer) => {
     } finally {
       if (!started) await server().start()
     }
+  })
+
+  it('a server that refuses is told at once, in its words, and nothing of the password', async () => {
+    const wrong = [
+      url.replace(/\/glance_\w+/, '/glance_none'),
+      ...(mysql() ? [url.replace(':secret@', ':s3cret@')] : []),
+    ]
+    for (const connection of wrong)
+      await assert.rejects(openDatabase({ connection, max_retries: -1 }), (error) => {
+        assert.ok(unavailable(error) && error.detail['reason'] === 'denied', String(error))
+        assert.match(String(error.cause), /glance_none|Access denied/)
+        assert.doesNotMatch(inspect(error, { depth: 10 }), /s3cret/)
+        return true
+      })
   })
 
   it('use_db_reconnect has requests wait for a server, as often as db_max_retries says', async () => {
@@ -281,6 +308,8 @@ describe('TLS', () => {
           /IP: 127.0.0.1|altnames/i,
         )
         assert.match(String(await tlsOf(`${url}?sslmode=verify-ca`)), /self.signed/)
+        assert.match(String(await tlsOf(`${url}?sslmode=verify-full&sslrootcert=system`)), /self.signed/)
+        await assert.rejects(tlsOf(`${url}?sslmode=verify_full`), /sslmode is none of/)
       })
     },
   )
@@ -304,6 +333,15 @@ describe('TLS', () => {
         assert.equal(await tlsOf(url), false)
         assert.equal(await tlsOf(`${url}&ssl_ca=${files.crt}&ssl_check_hostname=false`), true)
         assert.match(String(await tlsOf(`${url}&ssl_ca=${files.crt}`)), /IP: 127.0.0.1|altnames/i)
+        // Deployment tools write it alone, and mean the authorities of the system.
+        assert.match(String(await tlsOf(`${url}&ssl_verify_cert=true`)), /self.signed/)
+        assert.equal(await tlsOf(`${url}&ssl_ca=${files.crt}&ssl_verify_cert=true`), true)
+        assert.equal(await tlsOf(`${url}&ssl_check_hostname=false`), true)
+        const file = join(dir, 'my.cnf')
+        writeFileSync(file, `[tripleo]\nssl-ca=${files.crt}\n`)
+        const fromFile = `${url}&read_default_file=${file}&read_default_group=tripleo`
+        assert.equal(await tlsOf(`${fromFile}&ssl_check_hostname=false`), true)
+        assert.match(String(await tlsOf(fromFile)), /IP: 127.0.0.1|altnames/i)
         await server().query(url, 'set global require_secure_transport = on')
         assert.notEqual(await tlsOf(url), false)
         assert.equal(await tlsOf(`${url}&ssl_ca=${files.crt}&ssl_check_hostname=false`), true)

@@ -161,7 +161,7 @@ export const tooSlow = (message: string, cause?: unknown): ServiceError =>
 export const isSlow = (error: unknown): boolean => error instanceof ServiceError && error.detail['slow'] === true
 
 /** `away`: the connection, or the server behind it, is gone, and with it every transaction that was not committed. */
-type Meaning = 'exists' | 'again' | 'away' | 'full' | 'slow' | 'refused'
+type Meaning = 'exists' | 'again' | 'away' | 'full' | 'slow' | 'refused' | 'denied'
 
 /** By SQLSTATE, or its class of two letters. */
 const POSTGRES_KINDS: Readonly<Record<string, Meaning>> = {
@@ -183,6 +183,10 @@ const POSTGRES_KINDS: Readonly<Record<string, Meaning>> = {
   '25P03': 'away',
   // Text that is none, or longer than its column.
   '22': 'refused',
+  // A wrong password or none, a user who may not, a database that is not there.
+  '28': 'denied',
+  '3D000': 'denied',
+  '42501': 'denied',
 }
 
 /** By the name of the error, as the driver has it. */
@@ -202,6 +206,14 @@ const MYSQL_KINDS: Readonly<Record<string, Meaning>> = {
   ER_OPTION_PREVENTS_STATEMENT: 'away',
   ER_CON_COUNT_ERROR: 'away',
   ER_TOO_MANY_USER_CONNECTIONS: 'away',
+  // A wrong password or none, a user who may not, a database that is not there.
+  ER_ACCESS_DENIED_ERROR: 'denied',
+  ER_ACCESS_DENIED_NO_PASSWORD_ERROR: 'denied',
+  ER_DBACCESS_DENIED_ERROR: 'denied',
+  ER_TABLEACCESS_DENIED_ERROR: 'denied',
+  ER_COLUMNACCESS_DENIED_ERROR: 'denied',
+  ER_SPECIFIC_ACCESS_DENIED_ERROR: 'denied',
+  ER_BAD_DB_ERROR: 'denied',
   ER_RECORD_FILE_FULL: 'full',
   ER_DISK_FULL: 'full',
   PROTOCOL_CONNECTION_LOST: 'away',
@@ -234,7 +246,7 @@ function translated(error: unknown, kinds: Readonly<Record<string, Meaning>>): u
   const number = 'errno' in error ? String(error.errno) : ''
   const lost =
     CONNECTION_ERRORS.includes(code) ||
-    /connection (terminated|ended|is closed|timeout)|closed state|not queryable|when trying to connect/i.test(
+    /connection (terminated|ended|is closed|timeout)|closed state|not queryable|when trying to connect|^timeout expired$/i.test(
       error.message,
     )
   const reason = lost ? 'away' : (kinds[code] ?? kinds[code.slice(0, 2)] ?? kinds[number])
@@ -248,6 +260,7 @@ function translated(error: unknown, kinds: Readonly<Record<string, Meaning>>): u
       return tooSlow('The database takes too long to answer', error)
     case 'refused':
       return new ServiceError('invalid', 'The database cannot hold such a value', { cause: error, detail })
+    case 'denied':
     case 'away':
     case 'full':
       return new ServiceError('unavailable', 'The database is not available', { cause: error, detail })

@@ -12,7 +12,8 @@ import {
   type SqlDriver,
 } from './driver.ts'
 import { MYSQL_MARKS } from './marks.ts'
-import { fileOf, type ServerUrl } from './url.ts'
+import { mysqlTls, withDefaultFile } from './mysql-options.ts'
+import { type ServerUrl, timeoutOf } from './url.ts'
 
 export const MYSQL_LANGUAGE: Language = {
   createAdapter: () => new MysqlAdapter(),
@@ -25,23 +26,6 @@ export interface MysqlOptions extends PoolOptions {
   readonly sqlMode: string
   /** `[database] mysql_wsrep_sync_wait`, of a Galera cluster. */
   readonly syncWait?: number | undefined
-}
-
-/** As PyMySQL has them in a URL: `ssl_ca=…&ssl_cert=…&ssl_key=…&ssl_check_hostname=false`. */
-const tlsOf = (url: ServerUrl): Pick<PoolSettings, 'ssl'> => {
-  const { options } = url
-  const ca = fileOf(url, 'ssl_ca')
-  const cert = fileOf(url, 'ssl_cert')
-  if (ca === undefined && cert === undefined && !options.has('ssl')) return {}
-  const checked = !/^(false|0|no|off)$/i.test(options.get('ssl_check_hostname') ?? '')
-  return {
-    ssl: {
-      ...(ca === undefined ? {} : { ca }),
-      ...(cert === undefined ? {} : { cert, key: fileOf(url, 'ssl_key') ?? '' }),
-      rejectUnauthorized: ca !== undefined && options.get('ssl_verify_cert') !== 'false',
-      verifyIdentity: checked && ca !== undefined,
-    },
-  }
 }
 
 /**
@@ -145,21 +129,23 @@ const linkOf = (connection: PoolConnection, mode: Mode, options: MysqlOptions, c
   }
 }
 
-export async function mysqlDriver(url: ServerUrl, options: MysqlOptions): Promise<SqlDriver> {
+export async function mysqlDriver(given: ServerUrl, options: MysqlOptions): Promise<SqlDriver> {
   const { createPool } = await import('mysql2')
+  const url = withDefaultFile(given)
+  const ssl = mysqlTls(url)
   const socket = url.options.get('unix_socket')
   const settings: PoolSettings = {
     ...(url.user === undefined ? {} : { user: url.user }),
     ...(url.password === undefined ? {} : { password: url.password }),
     ...(socket === undefined ? { host: url.host ?? '127.0.0.1', port: url.port ?? 3306 } : { socketPath: socket }),
     database: url.database,
-    ...tlsOf(url),
+    ...(ssl === undefined ? {} : { ssl }),
     // Whatever the URL says (`charset=utf8` as a rule): the wider one holds all that a narrower column has.
     charset: 'utf8mb4',
     connectionLimit: options.most,
     maxIdle: options.kept,
     idleTimeout: FOREVER_MS,
-    connectTimeout: options.waitMs,
+    connectTimeout: timeoutOf(url, 'connect_timeout', options.waitMs),
     dateStrings: true,
     enableKeepAlive: true,
     keepAliveInitialDelay: KEEP_ALIVE_MS,

@@ -20,6 +20,9 @@ export interface Patience {
 /** `again`: in conflict with others; `lost`: undone with its connection; `away`: there is no connection to be had. */
 export type Setback = 'again' | 'lost' | 'away' | undefined
 
+/** A server that says again and again that it is none, such as a replica, is not waited for as those in the way are. */
+const LOST_MS = 5_000
+
 /** Repeats what left nothing behind when it failed. Throws what it threw last. */
 export const patiently = async <T>(
   attempt: () => Promise<T>,
@@ -27,6 +30,7 @@ export const patiently = async <T>(
   { busyMs, reconnect }: Patience,
 ): Promise<T> => {
   const deadline = Date.now() + busyMs
+  let lostDeadline: number | undefined
   let pauseMs = 1
   let tries = 0
   for (;;) {
@@ -34,7 +38,9 @@ export const patiently = async <T>(
       return await attempt()
     } catch (error) {
       const setback = setbackOf(error)
-      if ((setback === 'again' || setback === 'lost') && Date.now() <= deadline) {
+      if (setback === 'lost') lostDeadline ??= Math.min(deadline, Date.now() + LOST_MS)
+      const until = setback === 'lost' ? lostDeadline : deadline
+      if ((setback === 'again' || setback === 'lost') && Date.now() <= (until ?? deadline)) {
         await delay(pauseMs * (0.5 + Math.random()))
         pauseMs = Math.min(pauseMs * 2, 50)
       } else if (setback !== undefined && setback !== 'again' && isWorthIt(reconnect, tries)) {

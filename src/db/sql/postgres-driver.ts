@@ -1,5 +1,7 @@
+import { existsSync } from 'node:fs'
 import { PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler } from 'kysely'
-import type { PoolClient, PoolConfig } from 'pg'
+import type { ClientConfig, PoolClient, PoolConfig } from 'pg'
+import { ServiceError } from '../../domain/errors.ts'
 import {
   KEEP_ALIVE_MS,
   type Language,
@@ -10,7 +12,7 @@ import {
   type SqlDriver,
 } from './driver.ts'
 import { POSTGRES_MARKS } from './marks.ts'
-import { fileOf, type ServerUrl } from './url.ts'
+import { fileOf, portOf, type ServerUrl, systemAuthorities, timeoutOf } from './url.ts'
 
 export const POSTGRES_LANGUAGE: Language = {
   createAdapter: () => new PostgresAdapter(),
@@ -18,14 +20,21 @@ export const POSTGRES_LANGUAGE: Language = {
   createQueryCompiler: () => new PostgresQueryCompiler(),
 }
 
+/** Where libpq looks for a server when nobody says where it is, as distributions have it. */
+const SOCKETS = '/var/run/postgresql'
+const hostOf = ({ host, options }: ServerUrl): string | undefined =>
+  host ?? options.get('host') ?? process.env['PGHOST'] ?? (existsSync(SOCKETS) ? SOCKETS : undefined)
+
 /** libpq's modes; `prefer` is what a URL means that says nothing, and then TLS is tried first. */
+const MODES = ['disable', 'allow', 'prefer', 'require', 'verify-ca', 'verify-full']
 type Tls = Exclude<PoolConfig['ssl'], undefined>
 const tlsOf = (url: ServerUrl): { readonly tls: Tls; readonly orNone: boolean } => {
-  const { options, host } = url
+  const { options } = url
   const mode = options.get('sslmode') ?? 'prefer'
-  const local = (host ?? options.get('host') ?? '').startsWith('/')
-  if (mode === 'disable' || local) return { tls: false, orNone: false }
-  const ca = fileOf(url, 'sslrootcert')
+  if (!MODES.includes(mode))
+    throw new ServiceError('invalid', `[database] connection: sslmode is none of ${MODES.join(', ')}`)
+  if (mode === 'disable' || hostOf(url)?.startsWith('/')) return { tls: false, orNone: false }
+  const ca = options.get('sslrootcert') === 'system' ? systemAuthorities() : fileOf(url, 'sslrootcert')
   const tls = {
     ca,
     cert: fileOf(url, 'sslcert'),
@@ -53,19 +62,28 @@ export async function postgresDriver(url: ServerUrl, options: PoolOptions): Prom
   const { default: pg } = await import('pg')
   const { trace } = options
   const { tls, orNone } = tlsOf(url)
+  const connectMs = timeoutOf(url, 'connect_timeout', options.waitMs)
+  /** The pool's time is that of waiting for a free connection, too. */
+  class Client extends pg.Client {
+    constructor(config?: string | ClientConfig) {
+      super(typeof config === 'object' ? { ...config, connectionTimeoutMillis: connectMs } : config)
+    }
+  }
   const config = (ssl: Tls, greeting: string): PoolConfig =>
     ({
-      user: url.user,
-      password: url.password,
-      host: url.host ?? url.options.get('host'),
-      port: url.port,
+      user: url.user ?? url.options.get('user'),
+      password: url.password ?? url.options.get('password'),
+      host: hostOf(url),
+      port: url.port ?? portOf(url.options.get('port')),
       database: url.database,
       ssl,
+      Client,
       max: options.most,
       min: options.kept,
       connectionTimeoutMillis: options.waitMs,
       idleTimeoutMillis: OVERFLOW_IDLE_MS,
       maxLifetimeSeconds: options.recycleMs / 1000,
+      options: url.options.get('options'),
       application_name: url.options.get('application_name') ?? 'glimpse',
       keepAlive: true,
       keepAliveInitialDelayMillis: KEEP_ALIVE_MS,

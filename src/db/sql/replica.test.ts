@@ -2,7 +2,14 @@ import assert from 'node:assert/strict'
 import { after, it, type TestContext } from 'node:test'
 import { onServer } from '../../../test/support/on-server.ts'
 import { until } from '../../../test/support/product.ts'
-import { postgresAvailable, type SqlServer, startPostgres } from '../../../test/support/servers/sql.ts'
+import {
+  MARIADB_PRIMARY,
+  mariadbAvailable,
+  postgresAvailable,
+  type SqlServer,
+  startMariadb,
+  startPostgres,
+} from '../../../test/support/servers/sql.ts'
 import { hasKind } from '../../domain/errors.ts'
 import type { ImageId } from '../../domain/ids.ts'
 import { imageQuery, newImage } from '../conformance.ts'
@@ -11,13 +18,24 @@ import { openDatabase } from './connect.ts'
 
 const ADMIN: Scope = { admin: true, project: undefined }
 
-onServer('A list', postgresAvailable(), startPostgres, (server) => {
+/** The order of images that were made in the same second, of which MariaDB keeps no parts. */
+const OLDER = '00000000-0000-4000-8000-000000000000' as ImageId
+const NEWER = 'eeeeeeee-0000-4000-8000-000000000000' as ImageId
+
+/** How a replica is made, and how it is held back at what it has. */
+interface Replication {
+  readonly start: (primary: SqlServer) => Promise<SqlServer>
+  readonly hold: string
+  readonly goOn: string
+}
+
+const suite = (server: () => SqlServer, replication: Replication) => {
   let standby: SqlServer | undefined
   after(() => standby?.stop())
 
   /** A database, the same in the replica, and how to hold the replica back at what it has. */
   const open = async (t: TestContext) => {
-    standby ??= await startPostgres({ replicaOf: server() })
+    standby ??= await replication.start(server())
     const replica = standby
     const url = await server().database()
     const replicaUrl = url.replace(`:${server().port}/`, `:${replica.port}/`)
@@ -32,19 +50,19 @@ onServer('A list', postgresAvailable(), startPostgres, (server) => {
       db,
       replica,
       caughtUp: (id: ImageId) => until('the replica', () => has(id)),
-      hold: () => replica.query(replicaUrl, 'select pg_wal_replay_pause()'),
-      goOn: () => replica.query(replicaUrl, 'select pg_wal_replay_resume()'),
+      hold: () => replica.query(replicaUrl, replication.hold),
+      goOn: () => replica.query(replicaUrl, replication.goOn),
     }
   }
   const ids = (images: readonly { readonly id: ImageId }[]) => images.map(({ id }) => id)
 
   it('comes from the replica, and may be as old as it', async (t) => {
     const { db, caughtUp, hold, goOn } = await open(t)
-    const old = await db.images.insert(newImage())
+    const old = await db.images.insert(newImage({ id: OLDER }))
     await caughtUp(old.id)
     assert.deepEqual(ids(await db.images.list(imageQuery(), ADMIN)), [old.id])
     await hold()
-    const fresh = await db.images.insert(newImage())
+    const fresh = await db.images.insert(newImage({ id: NEWER }))
     assert.deepEqual(ids(await db.images.list(imageQuery(), ADMIN)), [old.id])
     // What was just written is shown as it is.
     assert.equal((await db.images.get(fresh.id, ADMIN)).id, fresh.id)
@@ -60,11 +78,11 @@ onServer('A list', postgresAvailable(), startPostgres, (server) => {
 
   it('comes from the primary while the replica is away', async (t) => {
     const { db, replica, caughtUp, hold } = await open(t)
-    const old = await db.images.insert(newImage())
+    const old = await db.images.insert(newImage({ id: OLDER }))
     await caughtUp(old.id)
     assert.deepEqual(ids(await db.images.list(imageQuery(), ADMIN)), [old.id])
     await hold()
-    const fresh = await db.images.insert(newImage())
+    const fresh = await db.images.insert(newImage({ id: NEWER }))
     await replica.halt('SIGKILL')
     assert.deepEqual(ids(await db.images.list(imageQuery(), ADMIN)), [fresh.id, old.id])
     assert.deepEqual(
@@ -85,6 +103,25 @@ onServer('A list', postgresAvailable(), startPostgres, (server) => {
     const { id } = await db.images.insert(newImage())
     assert.deepEqual(ids(await db.images.list(imageQuery(), ADMIN)), [id])
   })
-})
+}
+
+onServer('A list of PostgreSQL', postgresAvailable(), startPostgres, (server) =>
+  suite(server, {
+    start: (primary) => startPostgres({ replicaOf: primary }),
+    hold: 'select pg_wal_replay_pause()',
+    goOn: 'select pg_wal_replay_resume()',
+  }),
+)
+onServer(
+  'A list of MariaDB',
+  mariadbAvailable(),
+  () => startMariadb({ settings: MARIADB_PRIMARY }),
+  (server) =>
+    suite(server, {
+      start: (primary) => startMariadb({ replicaOf: primary }),
+      hold: 'stop slave sql_thread',
+      goOn: 'start slave sql_thread',
+    }),
+)
 
 const rejects = (promise: Promise<unknown>) => assert.rejects(promise, (error) => hasKind(error, 'not-found'))

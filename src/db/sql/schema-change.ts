@@ -1,4 +1,5 @@
 import { sql } from 'kysely'
+import { ServiceError } from '../../domain/errors.ts'
 import type { Connection, Session } from './session.ts'
 
 /** Any number, the same in all processes: those who would change the schema wait for each other. */
@@ -17,7 +18,9 @@ export const changeSchema = <T>(db: Connection, work: (session: Session) => Prom
       await session.all(db.prepare(sql`select pg_advisory_xact_lock(${sql.lit(LOCK)})`))
     }
     if (db.facts.name !== 'mysql') return work(session)
-    await session.all(db.prepare(sql`select get_lock(${String(LOCK)}, ${sql.lit(LOCK_SECONDS)})`))
+    const lock = sql<{ got: unknown }>`select get_lock(${String(LOCK)}, ${sql.lit(LOCK_SECONDS)}) as got`
+    if (!(await session.first(db.prepare(lock)))?.got)
+      throw new ServiceError('conflict', 'Another process has been changing the schema of this database for a while')
     try {
       return await work(session)
     } finally {

@@ -143,13 +143,16 @@ interface ServerOptions {
   readonly durable?: boolean
   readonly settings?: readonly string[]
 }
+interface ReplicableOptions extends ServerOptions {
+  readonly replicaOf?: SqlServer
+}
 
 /** As shipped, with one difference: a test waits for no disk, unless `durable`. A replica streams from its primary. */
 export const startPostgres = ({
   durable = false,
   settings = [],
   replicaOf,
-}: ServerOptions & { readonly replicaOf?: SqlServer } = {}): Promise<SqlServer> => {
+}: ReplicableOptions = {}): Promise<SqlServer> => {
   const bin = postgresBin() ?? ''
   return startServer(
     {
@@ -217,10 +220,33 @@ const asTested = (dir: string, port: number, durable: boolean): readonly string[
   ...(durable ? [] : ['--innodb-flush-log-at-trx-commit=0']),
 ]
 
-/** As shipped, with one difference: a test waits for no disk, unless `durable`. */
-export const startMariadb = ({ durable = false, settings = [] }: ServerOptions = {}): Promise<SqlServer> => {
+/** Of a MariaDB that has replicas: they repeat its binary log from the beginning, and are read only. */
+export const MARIADB_PRIMARY = ['--log-bin=log', '--server-id=1'] as const
+const MARIADB_REPLICA = ['--server-id=2', '--relay-log=relay', '--read-only'] as const
+
+const follow = async (replica: SqlServer, primary: SqlServer): Promise<void> => {
+  await primary.query(
+    '/mysql',
+    "create user replica@127.0.0.1 identified by 'secret'; grant replication slave on *.* to replica@127.0.0.1",
+  )
+  await replica.query(
+    '/mysql',
+    `change master to master_host = '127.0.0.1', master_port = ${primary.port}, master_user = 'replica',
+      master_password = 'secret', master_connect_retry = 1, master_use_gtid = slave_pos; start slave`,
+  )
+}
+
+/**
+ * As shipped, with one difference: a test waits for no disk, unless `durable`. A replica wants a primary that was
+ * started with `MARIADB_PRIMARY`.
+ */
+export const startMariadb = async ({
+  durable = false,
+  settings = [],
+  replicaOf,
+}: ReplicableOptions = {}): Promise<SqlServer> => {
   const base = (dir: string) => ['--no-defaults', `--datadir=${join(dir, 'data')}`]
-  return startServer(
+  const server = await startServer(
     {
       kind: 'mysql',
       product: 'mariadb',
@@ -236,6 +262,7 @@ export const startMariadb = ({ durable = false, settings = [] }: ServerOptions =
           ...base(dir),
           ...asTested(dir, port, durable),
           ...['--character-set-server=utf8mb4', '--log-bin-trust-function-creators=1'],
+          ...(replicaOf === undefined ? [] : MARIADB_REPLICA),
           ...settings,
         ],
       ],
@@ -243,6 +270,8 @@ export const startMariadb = ({ durable = false, settings = [] }: ServerOptions =
     },
     durable,
   )
+  if (replicaOf !== undefined) await follow(server, replicaOf)
+  return server
 }
 
 /** Where `tools/mysql-server.sh` has put MySQL. */
