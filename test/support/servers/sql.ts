@@ -57,6 +57,8 @@ interface Recipe {
   readonly prepare: (dir: string, ids: { uid: number; gid: number } | undefined) => Promise<void>
   readonly server: (dir: string, port: number) => readonly [command: string, args: readonly string[]]
   readonly orderly: NodeJS.Signals
+  /** Ends it at once, with nothing of it left in the machine's shared memory. */
+  readonly quick: NodeJS.Signals
   readonly client: (dir: string, port: number, database: string) => readonly [command: string, args: readonly string[]]
   readonly dump: (dir: string, port: number, what: 'schema' | 'rows') => readonly [command: string, ...args: string[]]
   readonly create: (name: string) => string
@@ -133,7 +135,7 @@ async function startServer(recipe: Recipe, durable: boolean): Promise<SqlServer>
     start,
     stop: async () => {
       process.off('exit', killNow)
-      await halt('SIGKILL')
+      await halt(recipe.quick)
       await rm(dir, { recursive: true, force: true })
     },
   }
@@ -160,6 +162,7 @@ export const startPostgres = ({
       product: 'postgresql',
       user: 'postgres',
       orderly: 'SIGINT',
+      quick: 'SIGQUIT',
       prepare: async (dir, ids) => {
         if (replicaOf !== undefined) {
           const from = ['-h', '127.0.0.1', '-p', String(replicaOf.port), '-U', 'glance', '--checkpoint=fast']
@@ -252,6 +255,7 @@ export const startMariadb = async ({
       product: 'mariadb',
       user: 'mysql',
       orderly: 'SIGTERM',
+      quick: 'SIGKILL',
       prepare: async (dir, ids) => {
         const args = [...base(dir), '--skip-test-db', '--auth-root-authentication-method=normal']
         await run('mariadb-install-db', args, { cwd: dir, ...ids })
@@ -295,6 +299,7 @@ export const startMysql = ({ durable = false, settings = [] }: ServerOptions = {
       product: 'mysql',
       user: 'nobody',
       orderly: 'SIGTERM',
+      quick: 'SIGKILL',
       prepare: async (dir, ids) => {
         await run(loader, [...mysqld(dir), '--initialize-insecure'], { cwd: dir, ...ids })
       },
