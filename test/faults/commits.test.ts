@@ -105,6 +105,7 @@ const suite = (server: () => SqlServer) => {
     const counts = { 'to server': proxy.count('to server'), 'to client': proxy.count('to client') }
     return { counts, wanted: await contents(raw) }
   }
+  /** Returns whether it took so many messages that there was a cut. */
   const runCut = async (verb: Verb, direction: Direction, place: number, wanted: unknown) => {
     await prepare(verb)
     await fresh()
@@ -113,20 +114,24 @@ const suite = (server: () => SqlServer) => {
     await verb.run(db).catch((error: unknown) => {
       throw new Error(`cut at message ${place} ${direction}`, { cause: error })
     })
-    assert.ok(proxy.hasCut())
+    const isCut = proxy.hasCut()
     proxy.reset()
     assert.deepEqual(await contents(raw), wanted, `cut at message ${place} ${direction}`)
+    return isCut
   }
 
   for (const [index, verb] of VERBS.entries()) {
     it(`${verb.name} happens once, wherever its connection is cut`, async () => {
       await prepare(verb)
       const before = await contents(raw)
-      const { counts, wanted } = await measured(verb, fresh)
+      let { counts, wanted } = await measured(verb, fresh)
       assert.notDeepEqual(wanted, before)
       const random = randomFrom(seed * 1000 + index)
+      // It took more messages when they were counted, if what an old connection had left was in its way.
       for (const direction of DIRECTIONS)
-        for (const place of placesIn(counts[direction], random)) await runCut(verb, direction, place, wanted)
+        for (const place of placesIn(counts[direction], random))
+          while (!(await runCut(verb, direction, Math.min(place, counts[direction]), wanted)))
+            counts = (await measured(verb, fresh)).counts
     })
   }
 

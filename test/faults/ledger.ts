@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
+import { setTimeout as delay } from 'node:timers/promises'
 import { contentOf, randomFrom } from '../crash/content.ts'
 import type { Client, Json } from './client.ts'
 
@@ -31,6 +32,11 @@ interface OpenLedger extends Ledger {
   counts: { answered: number; refused: number }
 }
 
+/** So many images are looked at at a time. */
+const LOOKERS = 16
+/** A client that was refused does not come back at once. */
+const PAUSE_MS = 20
+
 const md5 = (data: Buffer): string => createHash('md5').update(data).digest('hex')
 
 export function openLedger(): OpenLedger {
@@ -42,8 +48,13 @@ export function openLedger(): OpenLedger {
     answered: () => counts.answered,
     refused: () => counts.refused,
     wrongs: async ([user]) => {
-      const found = await Promise.all(pages.map((page) => wrongsOf(page, user as Client)))
-      return found.flat()
+      const wrongs: string[] = []
+      const rest = pages.values()
+      const look = async () => {
+        for (const page of rest) wrongs.push(...(await wrongsOf(page, user as Client)))
+      }
+      await Promise.all(Array.from({ length: LOOKERS }, look))
+      return wrongs
     },
   }
 }
@@ -240,6 +251,8 @@ async function told(
   if (answer?.status === wanted) {
     write('done')
     counts.answered += 1
-  } else if (answer === undefined || answer.status === 503 || isMoved(answer)) counts.refused += 1
-  else throw new WrongAnswer(`${answer.url}: ${answer.status} instead of ${wanted}: ${text}`)
+  } else if (answer === undefined || answer.status === 503 || isMoved(answer)) {
+    counts.refused += 1
+    await delay(PAUSE_MS)
+  } else throw new WrongAnswer(`${answer.url}: ${answer.status} instead of ${wanted}: ${text}`)
 }
