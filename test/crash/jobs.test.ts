@@ -58,7 +58,10 @@ const post = ({ product }: Scene, path: string, body: unknown) =>
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify(body),
   })
-const get = async ({ product }: Scene, path: string) => (await (await fetch(`${product.url}${path}`)).json()) as Json
+/** A client gives up: a connection that was on its way to a worker when it was killed is never answered. */
+const PATIENCE_MS = 5000
+const get = async ({ product }: Scene, path: string) =>
+  (await (await fetch(`${product.url}${path}`, { signal: AbortSignal.timeout(PATIENCE_MS) })).json()) as Json
 const eventually = (scene: Scene, path: string, what: (answer: Json) => boolean) =>
   until(path, async () => {
     const answer = await get(scene, path).catch(() => undefined)
