@@ -102,3 +102,13 @@ export async function inTurn<T>(count: number, act: () => Promise<T>): Promise<r
   for (let i = 0; i < count; i += 1) results.push(await act())
   return results
 }
+
+/** Those that BENCH_DATABASES names, or all. */
+export function chosenDatabases<T>(all: Readonly<Record<string, T>>): readonly (readonly [name: string, T])[] {
+  const names = process.env['BENCH_DATABASES']?.split(',') ?? Object.keys(all)
+  return names.map((name) => {
+    const found = all[name]
+    if (found === undefined) throw new Error(`No database ${name}; there are ${Object.keys(all).join(', ')}`)
+    return [name, found]
+  })
+}

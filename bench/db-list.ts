@@ -13,37 +13,24 @@ import { join } from 'node:path'
 import { newImage } from '../src/db/conformance.ts'
 import type { Database } from '../src/db/database.ts'
 import { openDatabase } from '../src/db/sql/connect.ts'
-import { filledDatabase, filledFile, type Kind } from '../test/support/catalogue.ts'
+import type { Kind } from '../test/support/catalogue.ts'
 import { asQuery, BOUNDED, COMMON, deepMarker, RARE, SCOPES, SERVED, SORTED, type Who } from '../test/support/pages.ts'
-import { type SqlServer, startMariadb, startPostgres } from '../test/support/servers/sql.ts'
+import { openCatalogues } from './catalogues.ts'
 
 const kind = (process.argv[2] ?? 'sqlite') as Kind
 const sizes = process.argv.length > 3 ? process.argv.slice(3).map(Number) : [1000, 10_000, 100_000, 1_000_000]
 const rounds = Number(process.env['ROUNDS'] ?? 60)
 const wanted = new RegExp(process.env['PAGES'] ?? '')
 
-const START: Readonly<Record<Exclude<Kind, 'sqlite'>, () => Promise<SqlServer>>> = {
-  postgresql: () =>
-    startPostgres({
-      durable: true,
-      settings: ['shared_buffers=1GB', 'maintenance_work_mem=512MB', 'max_wal_size=8GB', 'fsync=off'],
-    }),
-  mysql: () =>
-    startMariadb({
-      durable: true,
-      settings: ['--innodb-buffer-pool-size=2G', '--innodb-log-file-size=1G', '--innodb-flush-log-at-trx-commit=0'],
-    }),
-}
-
 const dir = mkdtempSync(join(tmpdir(), 'glimpse-lists-'))
 const urls = process.env['URLS']?.split(',') ?? []
-const server = kind === 'sqlite' || urls.length > 0 ? undefined : await START[kind]()
+const catalogues = urls.length > 0 ? undefined : await openCatalogues(kind, dir)
 const databases: { readonly images: number; readonly db: Database }[] = []
 // A server is no reason for the process to wait.
 const waiting = setInterval(() => undefined, 1000)
 const close = async () => {
   for (const { db } of databases) await db.close()
-  await server?.stop()
+  await catalogues?.stop()
   rmSync(dir, { recursive: true })
   clearInterval(waiting)
 }
@@ -55,10 +42,8 @@ const seconds = async <T>(what: string, act: () => T | Promise<T>): Promise<T> =
   return result
 }
 
-const open = async (images: number, known?: string): Promise<Database> => {
-  const file = join(dir, `${images}.sqlite`)
-  const fill = () => (server ? filledDatabase(server, images) : filledFile(file, images))
-  const url = known ?? (await seconds(`${images} images`, fill))
+const open = async (images: number, known = ''): Promise<Database> => {
+  const url = catalogues ? await seconds(`${images} images`, () => catalogues.filled(images)) : known
   return await openDatabase({ connection: url, sqlite_synchronous: false })
 }
 

@@ -7,7 +7,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { openDatabase } from '../../src/db/sql/connect.ts'
 import { freePort, root, startProduct } from '../../test/support/product.ts'
 import { startMariadb, startPostgres } from '../../test/support/servers/sql.ts'
-import type { Measured } from '../bench.ts'
+import { chosenDatabases, type Measured } from '../bench.ts'
 import { deletedRows } from '../deleted-rows.ts'
 import type { Row } from '../report.ts'
 import { quantile, type SteadyLoad, steadyLoad } from '../steady.ts'
@@ -48,12 +48,10 @@ async function serverPlace(server: Awaited<ReturnType<typeof startPostgres>>): P
 
 /** How quick show stays on each database while `db purge` takes out half a million deleted rows. */
 export async function purge({ dir }: { readonly dir: string }): Promise<Measured> {
-  const only = process.env['BENCH_DATABASES']?.split(',') ?? Object.keys(PLACES)
   const rows: Row[] = []
   const notes: string[] = []
-  for (const name of only) {
-    const place = await PLACES[name]?.(dir)
-    if (place === undefined) throw new Error(`No database ${name}; there are ${Object.keys(PLACES).join(', ')}`)
+  for (const [name, open] of chosenDatabases(PLACES)) {
+    const place = await open(dir)
     try {
       const { turns, purged, seconds } = await onPlace(name, place, join(dir, `purge-${name}`))
       for (const [what, part] of [

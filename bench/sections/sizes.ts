@@ -1,11 +1,11 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { openDatabase } from '../../src/db/sql/connect.ts'
-import { filledDatabase, filledFile } from '../../test/support/catalogue.ts'
+import type { Kind } from '../../test/support/catalogue.ts'
 import { asParameters, deepMarker, SCOPES, type Who } from '../../test/support/pages.ts'
 import { freePort, type Product, startProduct } from '../../test/support/product.ts'
-import { type SqlServer, startMariadb, startPostgres } from '../../test/support/servers/sql.ts'
-import { ADMIN, type Bench, type Measured } from '../bench.ts'
+import { ADMIN, type Bench, chosenDatabases, type Measured } from '../bench.ts'
+import { openCatalogues } from '../catalogues.ts'
 import type { Row } from '../report.ts'
 import { wrk } from '../requests.ts'
 import type { Side } from '../sides.ts'
@@ -59,26 +59,20 @@ const PAGES: readonly (readonly [who: Who, page: string, deep?: 'deep'])[] = [
   ['admin', 'build=400'],
 ]
 
-const STARTS: Readonly<Record<string, (() => Promise<SqlServer>) | undefined>> = {
-  SQLite: undefined,
-  PostgreSQL: () => startPostgres({ durable: true, settings: ['shared_buffers=1GB', 'max_wal_size=8GB'] }),
-  MariaDB: () =>
-    startMariadb({ durable: true, settings: ['--innodb-buffer-pool-size=2G', '--innodb-log-file-size=1G'] }),
-}
+const KINDS: Readonly<Record<string, Kind>> = { SQLite: 'sqlite', PostgreSQL: 'postgresql', MariaDB: 'mysql' }
 
 /** What a page takes with a thousand images, and with a million: the same requests to two services, in turns. */
 export async function sizes(bench: Bench): Promise<Measured> {
-  const only = process.env['BENCH_DATABASES']?.split(',') ?? Object.keys(STARTS)
   const rows: Row[] = []
-  for (const name of only) {
-    if (!(name in STARTS)) throw new Error(`No database ${name}; there are ${Object.keys(STARTS).join(', ')}`)
+  for (const [name, kind] of chosenDatabases(KINDS)) {
     const filled = process.env['BENCH_FILLED']?.split(',')
-    const server = filled ? undefined : await STARTS[name]?.()
+    const catalogues = filled ? undefined : await openCatalogues(kind, bench.dir)
     try {
-      const urls = filled ?? (await fill(bench, server))
+      const urls: string[] = []
+      for (const [n, images] of SIZES.entries()) urls.push((await catalogues?.filled(images)) ?? filled?.[n] ?? '')
       rows.push(...(await onDatabase(bench, name, urls)))
     } finally {
-      await server?.stop()
+      await catalogues?.stop()
     }
   }
   return {
@@ -89,15 +83,6 @@ export async function sizes(bench: Bench): Promise<Measured> {
       'a tenant of a tenth has 5,000 memberships as well (as many as there are images to share, of 1,000)',
     ],
   }
-}
-
-async function fill({ dir }: Bench, server: SqlServer | undefined): Promise<readonly string[]> {
-  const urls: string[] = []
-  for (const images of SIZES)
-    urls.push(
-      server ? await filledDatabase(server, images) : await filledFile(join(dir, `sizes-${images}.sqlite`), images),
-    )
-  return urls
 }
 
 async function onDatabase(bench: Bench, name: string, urls: readonly string[]): Promise<readonly Row[]> {
@@ -137,7 +122,7 @@ async function onDatabase(bench: Bench, name: string, urls: readonly string[]): 
 }
 
 async function pathOf(url: string, images: number, who: Who, page: string, deep: boolean): Promise<string> {
-  const path = ['/v2/images?limit=25', asParameters(page, images)].filter((text) => text !== '').join('&')
+  const path = [`/v2/images?limit=${LIMIT}`, asParameters(page, images)].filter((text) => text !== '').join('&')
   if (!deep) return path
   const db = await openDatabase(url)
   try {

@@ -6,14 +6,15 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { it, type TestContext } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { randomFrom } from '../crash/content.ts'
-import { freePort, type Product, startProduct, tail, until } from '../support/product.ts'
+import { type Node, startConfigured } from '../support/node.ts'
+import { tail, until } from '../support/product.ts'
 import { type Client, clientOf } from './client.ts'
 
 const rounds = Number(process.env['RACE_ROUNDS'] ?? 12)
@@ -80,25 +81,19 @@ it(`two nodes keep their promises in ${rounds} rounds of races (seed ${seed})`, 
   }
 })
 
-interface Node {
-  readonly product: Product
-  readonly log: string
-}
 const logs = (nodes: readonly Node[]) => nodes.map(({ log }) => tail(log, 8)).join('\n')
 
-async function start(t: TestContext, home: string, name: string, shared: boolean): Promise<Node> {
-  const port = await freePort()
-  const [config, log] = [join(home, `${name}.conf`), join(home, `${name}.log`)]
-  const self = shared ? '' : `worker_self_reference_url = http://127.0.0.1:${port}\n`
-  await writeFile(
-    config,
-    `[DEFAULT]
+const start = (t: TestContext, home: string, name: string, shared: boolean): Promise<Node> =>
+  startConfigured(
+    t,
+    { home, name },
+    (port) => `[DEFAULT]
 bind_host = 127.0.0.1
 bind_port = ${port}
 workers = 1
 enabled_backends = one:file, two:file
 enabled_import_methods = [glance-direct,copy-image]
-${self}[database]
+${shared ? '' : `worker_self_reference_url = http://127.0.0.1:${port}\n`}[database]
 connection = sqlite:///${home}/glance.sqlite
 [glance_store]
 default_backend = one
@@ -112,10 +107,6 @@ filesystem_store_datadir = ${home}/staging-${shared ? 'all' : name}
 sweep_interval = 1
 `,
   )
-  const product = await startProduct({ command: 'glance-api', args: ['--config-file', config], port, log })
-  t.after(() => product.kill())
-  return { product, log }
-}
 
 interface Row {
   readonly id: string

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, it, type TestContext } from 'node:test'
-import { freePort, type Product, startProduct, until } from '../support/product.ts'
+import { startConfigured } from '../support/node.ts'
+import { type Product, until } from '../support/product.ts'
 
 const skip = process.platform === 'linux' ? false : 'processes are found in /proc'
 const DATA = Buffer.alloc(100_000, 'image data ')
@@ -19,13 +20,12 @@ async function twoNodes(t: TestContext, { shared }: { readonly shared: boolean }
   const images = join(dir, 'images')
   await mkdir(images)
   const start = async (name: string): Promise<Node> => {
-    const port = await freePort()
     const staging = join(dir, shared ? 'staging' : `staging-${name}`)
-    const file = join(dir, `${name}.conf`)
     // Without a flavor everybody is an administrator: the test is not about who may do what.
-    await writeFile(
-      file,
-      `[DEFAULT]
+    const { product } = await startConfigured(
+      t,
+      { home: dir, name },
+      (port) => `[DEFAULT]
 bind_host = 127.0.0.1
 bind_port = ${port}
 workers = 2
@@ -44,21 +44,11 @@ lease_ttl = 2
 sweep_interval = 1
 `,
     )
-    const product = await startProduct({
-      command: 'glance-api',
-      args: ['--config-file', file],
-      port,
-      log: join(dir, `${name}.log`),
-    })
     return { ...product, staging }
   }
   const one = await start('one')
   const two = await start('two')
-  t.after(async () => {
-    await one.kill()
-    await two.kill()
-    await rm(dir, { recursive: true })
-  })
+  t.after(() => rm(dir, { recursive: true }))
   return { one, two, images }
 }
 

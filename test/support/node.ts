@@ -26,11 +26,10 @@ export async function startNode(
   t: TestContext,
   { home, name, url, leaseSeconds, env = {}, database = '' }: NodeOptions,
 ): Promise<Node> {
-  const port = await freePort()
-  const [config, log] = [join(home, `${name}.conf`), join(home, `${name}.log`)]
-  await writeFile(
-    config,
-    `[DEFAULT]
+  return await startConfigured(
+    t,
+    { home, name, env },
+    (port) => `[DEFAULT]
 bind_host = 127.0.0.1
 bind_port = ${port}
 workers = 1
@@ -45,6 +44,17 @@ lease_ttl = ${leaseSeconds}
 sweep_interval = 1
 `,
   )
+}
+
+/** A node with any configuration of its own, whose file and log are in its home. It is gone after the test. */
+export async function startConfigured(
+  t: TestContext,
+  { home, name, env = {} }: Pick<NodeOptions, 'home' | 'name' | 'env'>,
+  configOf: (port: number) => string,
+): Promise<Node> {
+  const port = await freePort()
+  const [config, log] = [join(home, `${name}.conf`), join(home, `${name}.log`)]
+  await writeFile(config, configOf(port))
   const product = await startProduct({ command: 'glance-api', args: ['--config-file', config], port, log, env })
   t.after(() => product.kill())
   return { product, log }

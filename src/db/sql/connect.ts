@@ -129,6 +129,7 @@ const connected = async <T>(
   work: (connection: Connection) => Promise<T>,
 ): Promise<readonly [Connection, T]> => {
   const { connection: url = '', max_retries: retries = 10, retry_interval: interval = 10 } = settings
+  for (const line of unheededOptions(settings)) warn(line)
   for (let failures = 0; ; failures++) {
     const connection = await connect(url, { ...optionsOf(settings, debug), ...options })
     try {
@@ -154,7 +155,6 @@ export const connectDatabase = (settings: DatabaseSettings, options: ConnectOpti
 /** The same, once the server answers: one that is away is tried again as the settings say. Throws what it answers. */
 export const reachDatabase = async (settings: DatabaseSettings, options: OpenOptions = {}): Promise<Connection> => {
   if (settings.connection === undefined) throw new ServiceError('invalid', '[database] connection is not set')
-  for (const line of unheededOptions(settings)) options.warn?.(line)
   const [connection] = await connected(settings, { ...MANAGING, ...options }, (db) =>
     db.read((session) => session.all(db.prepare(sql`select 1`))),
   )
@@ -181,7 +181,6 @@ export const openConnection = async (
   options: OpenOptions = {},
 ): Promise<OpenConnection> => {
   const settings: DatabaseSettings = typeof from === 'string' ? { connection: from, max_retries: 0 } : from
-  for (const line of unheededOptions(settings)) options.warn?.(line)
   const cipher = locationCipher(settings.metadata_encryption_key)
   const [raw, found] = await connected(settings, options, async (db) => {
     const schema = await (options.readOnly ? readSchema : prepareSchema)(db)

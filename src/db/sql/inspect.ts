@@ -117,15 +117,23 @@ const ESTIMATES: Readonly<Partial<Record<Facts['name'], RawBuilder<{ name: strin
     where table_schema = database()`,
 }
 
-/** Rows of names; none where nothing can be said. Asked for where there is the table `images`. */
-const RIGHTS: Readonly<Record<Facts['name'], RawBuilder<{ name: string }> | undefined>> = {
-  sqlite: undefined,
-  postgresql: sql`select name from (values
+/**
+ * The names of what the user may, asked for where there is the table `images`, and what making parts takes besides making
+ * tables. Nothing is said on SQLite.
+ */
+const RIGHTS: Readonly<
+  Partial<Record<Facts['name'], { readonly held: RawBuilder<{ name: string }>; readonly makeParts: readonly string[] }>>
+> = {
+  postgresql: {
+    held: sql`select name from (values
     ('insert', has_table_privilege('images', 'insert')), ('update', has_table_privilege('images', 'update')),
     ('delete', has_table_privilege('images', 'delete')), ('create', has_schema_privilege(current_schema(), 'create')),
     ('own', (select pg_has_role(relowner, 'usage') from pg_class where oid = 'images'::regclass)),
     ('select', true)) as rights (name, held) where held`,
-  mysql: sql`select lower(privilege_type) as name from (
+    makeParts: ['own'],
+  },
+  mysql: {
+    held: sql`select lower(privilege_type) as name from (
       select grantee, privilege_type from information_schema.user_privileges
       union all
       select grantee, privilege_type from information_schema.schema_privileges where database() like table_schema
@@ -133,9 +141,9 @@ const RIGHTS: Readonly<Record<Facts['name'], RawBuilder<{ name: string }> | unde
     where coalesce(current_role(), 'NONE') = 'NONE' and grantee = concat('''',
       left(current_user(), char_length(current_user()) - char_length(substring_index(current_user(), '@', -1)) - 1),
       '''@''', substring_index(current_user(), '@', -1), '''')`,
+    makeParts: ['index', 'alter', 'trigger'],
+  },
 }
-/** What making parts of ours takes besides making tables. */
-const MAKES_PARTS = { postgresql: ['own'], mysql: ['index', 'alter', 'trigger'] } as const
 
 /**
  * Opens nothing yet: the first question finds out whether the database answers. Throws `invalid` for a wrong URL, and for
@@ -171,16 +179,16 @@ export async function inspectDatabase(settings: DatabaseSettings): Promise<Datab
       }
     },
     rights: async () => {
-      const query = RIGHTS[facts.name]
-      if (query === undefined || facts.name === 'sqlite') return undefined
-      const held = new Set((await all(query)).map(({ name }) => name))
+      const rights = RIGHTS[facts.name]
+      if (rights === undefined) return undefined
+      const held = new Set((await all(rights.held)).map(({ name }) => name))
       // It was just read from: where nothing says so, its rights are kept elsewhere.
       if (!held.has('select')) return undefined
       const may = (...names: readonly string[]) => names.every((name) => held.has(name))
       return {
         write: may('insert', 'update', 'delete'),
         makeTables: may('create'),
-        makeParts: may('create', ...MAKES_PARTS[facts.name]),
+        makeParts: may('create', ...rights.makeParts),
       }
     },
     sizes: async () => {

@@ -1,8 +1,7 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import type { SslOptions } from 'mysql2'
-import { ServiceError } from '../../domain/errors.ts'
-import { fileOf, portOf, type ServerUrl, systemAuthorities } from './url.ts'
+import { fileOf, portOf, refused, type ServerUrl, systemAuthorities } from './url.ts'
 
 const NO = /^(false|0|no|off|none|)$/i
 const MODES = ['DISABLED', 'PREFERRED', 'REQUIRED', 'VERIFY_CA', 'VERIFY_IDENTITY'] as const
@@ -19,8 +18,7 @@ export function mysqlTls(url: ServerUrl): SslOptions | undefined {
     return text === undefined ? undefined : !NO.test(text)
   }
   const mode = options.get('ssl_mode')?.toUpperCase()
-  if (mode !== undefined && !MODES.some((one) => one === mode))
-    throw new ServiceError('invalid', `[database] connection: ssl_mode is none of ${MODES.join(', ')}`)
+  if (mode !== undefined && !MODES.some((one) => one === mode)) throw refused(`ssl_mode is none of ${MODES.join(', ')}`)
   if (says('ssl_disabled') || mode === 'DISABLED') return undefined
   const wanted =
     ['ssl_ca', 'ssl_cert', 'ssl_key', 'ssl_cipher', 'ssl_check_hostname'].some((name) => options.has(name)) ||

@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs'
 import { PostgresAdapter, PostgresIntrospector, PostgresQueryCompiler } from 'kysely'
 import type { ClientConfig, PoolClient, PoolConfig } from 'pg'
-import { ServiceError } from '../../domain/errors.ts'
 import {
   KEEP_ALIVE_MS,
   type Language,
@@ -12,7 +11,7 @@ import {
   type SqlDriver,
 } from './driver.ts'
 import { POSTGRES_MARKS } from './marks.ts'
-import { fileOf, portOf, type ServerUrl, systemAuthorities, timeoutOf } from './url.ts'
+import { fileOf, portOf, refused, type ServerUrl, systemAuthorities, timeoutOf } from './url.ts'
 
 export const POSTGRES_LANGUAGE: Language = {
   createAdapter: () => new PostgresAdapter(),
@@ -31,8 +30,7 @@ type Tls = Exclude<PoolConfig['ssl'], undefined>
 const tlsOf = (url: ServerUrl): { readonly tls: Tls; readonly orNone: boolean } => {
   const { options } = url
   const mode = options.get('sslmode') ?? 'prefer'
-  if (!MODES.includes(mode))
-    throw new ServiceError('invalid', `[database] connection: sslmode is none of ${MODES.join(', ')}`)
+  if (!MODES.includes(mode)) throw refused(`sslmode is none of ${MODES.join(', ')}`)
   if (mode === 'disable' || hostOf(url)?.startsWith('/')) return { tls: false, orNone: false }
   const ca = options.get('sslrootcert') === 'system' ? systemAuthorities() : fileOf(url, 'sslrootcert')
   const tls = {

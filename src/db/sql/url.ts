@@ -47,7 +47,9 @@ const KNOWN: Readonly<Record<ServerUrl['kind'], readonly string[]>> = {
   ],
 }
 
-const refused = (what: string) => new ServiceError('invalid', `[database] connection: ${what}`)
+/** What to throw for a URL that cannot be served. */
+export const refused = (what: string, cause?: unknown) =>
+  new ServiceError('invalid', `[database] connection: ${what}`, { cause })
 
 /** Throws `invalid`, without what the URL holds: it may be a password. */
 export function parseDatabaseUrl(url: string, parameters = ''): DatabaseUrl {
@@ -93,8 +95,11 @@ interface Urls {
 }
 
 /** Whether it is SQLite's, of one process, and gone with it. */
-export const isInMemory = (connection = ''): boolean =>
-  /^sqlite\b/i.test(connection) && (parseDatabaseUrl(connection) as { readonly path?: string }).path === ':memory:'
+export function isInMemory(connection = ''): boolean {
+  if (!/^sqlite\b/i.test(connection)) return false
+  const url = parseDatabaseUrl(connection)
+  return url.kind === 'sqlite' && url.path === ':memory:'
+}
 
 /** Which options of the URLs have no effect: a line for each URL, without their values. Throws as `parseDatabaseUrl`. */
 export const unheededOptions = ({ connection, slave_connection, connection_parameters }: Urls): readonly string[] =>
@@ -138,7 +143,7 @@ export const fileOf = ({ options }: ServerUrl, option: string): string | undefin
   try {
     return readFileSync(file, 'utf8')
   } catch (cause) {
-    throw new ServiceError('invalid', `[database] connection: ${option} cannot be read`, { cause })
+    throw refused(`${option} cannot be read`, cause)
   }
 }
 
